@@ -1,0 +1,57 @@
+// Package audio is sound as blocks of samples: the device interfaces and
+// their conformance suite (audiotest), WAV and synthetic devices, the mixer
+// and meters. It imports the standard library alone; what needs C lives in
+// the leaves portaudio and process.
+//
+// A sample is a float32, nominally -1 to 1. Blocks are interleaved by channel.
+// Everything runs at 48 kHz; devices and files at other rates are converted at
+// their edge.
+package audio
+
+import (
+	"errors"
+	"time"
+)
+
+// Rate is the sample rate of everything inside Teahouse, in Hz.
+const Rate = 48000
+
+// BlockFrames is 10 ms, the block in which sound moves inside Teahouse.
+const BlockFrames = Rate / 100
+
+// Errors that callers branch on.
+var (
+	// ErrNoDevice: there is no sound card, or none of that name.
+	ErrNoDevice = errors.New("no such sound device")
+	// ErrClosed: the device has been closed.
+	ErrClosed = errors.New("sound device closed")
+)
+
+// Microphone is a source of sound that sets its own pace. Read and Close may
+// be called from different goroutines; Read from one at a time.
+type Microphone interface {
+	// Read fills block, len = BlockFrames × Channels, waiting until its last
+	// sample has been captured. at is when its first sample was (monotonic).
+	// io.EOF: a file has ended (block is then not valid). A device that fails
+	// gives an error once it cannot recover by itself.
+	Read(block []float32) (at time.Time, err error)
+	Channels() int // 1 or 2
+	// Latency is what the device adds before Read returns.
+	Latency() time.Duration
+	// Close ends a waiting Read with ErrClosed, and is idempotent.
+	Close() error
+}
+
+// Speaker is a sink of stereo sound that sets its own pace.
+type Speaker interface {
+	// Write takes a stereo block, len = 2 × BlockFrames, waiting until the
+	// device has room for it; it does not keep block.
+	Write(block []float32) error
+	// Latency is the time from Write's return to the air, as of now.
+	Latency() time.Duration
+	// Underruns is how often the device had nothing to play.
+	Underruns() uint64
+	// Close plays nothing further, completes a file, ends a waiting Write
+	// with ErrClosed, and is idempotent.
+	Close() error
+}
