@@ -14,7 +14,7 @@ die() {
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # A Go unpacked where go.dev says, but not yet on the PATH, is found all the same.
-if ! have go && [[ -x /usr/local/go/bin/go ]]; then PATH=$PATH:/usr/local/go/bin; fi
+if ! have go && [[ -x ${GOROOT:-/usr/local/go}/bin/go ]]; then PATH=$PATH:${GOROOT:-/usr/local/go}/bin; fi
 
 # The tag: our Opus binding without libopusfile, which nothing here uses. An exported GOFLAGS hides the one of `go env -w`, so
 # that one is kept too.
