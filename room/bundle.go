@@ -30,6 +30,11 @@ type bundle struct {
 	Frames        [maxBundleFrames][]byte // part of the packet after decoding
 }
 
+// header is that of Frames[i].
+func (b *bundle) header(i int) frameHeader {
+	return frameHeader{b.Epoch, b.Sender, b.Flow, b.First + uint32(i)}
+}
+
 // decode fills b from a packet of kind bundle; it does not verify. It copies
 // and allocates nothing. After an error b is empty.
 func (b *bundle) decode(data []byte) error {

@@ -52,18 +52,32 @@ func (k *sealer) seal(dst []byte, f *Frame) ([]byte, error) {
 	return k.key.Seal(dst, k.nonce[:], k.body[:n], k.ad[:]), nil
 }
 
+// frameHeader is what a group or bundle says about one of its frames, and what
+// the frame was sealed with.
+type frameHeader struct {
+	Epoch, Sender tag
+	Flow          uint8
+	Counter       uint32
+}
+
+// opens tells whether k is the key that h asks for. Tags are hints: two keys
+// may answer to one header.
+func (k *opener) opens(h frameHeader) bool { return h.Epoch == k.epoch && h.Sender == k.sender }
+
 // open fills f from a sealed frame, or answers an error and leaves f as it
 // was. f.Opus is valid until the next open. Instance and Repaired are the
 // caller's to set.
-func (k *opener) open(f *Frame, flow uint8, counter uint32, sealed []byte) error {
-	if flow >= flows {
+func (k *opener) open(f *Frame, h frameHeader, sealed []byte) error {
+	switch {
+	case h.Flow >= flows:
 		return errFlow
-	}
-	if len(sealed) < minSealed || len(sealed) > maxSealed {
+	case len(sealed) < minSealed || len(sealed) > maxSealed:
 		return errMalformed
+	case !k.opens(h):
+		return seal.ErrOpen
 	}
-	frameNonce(&k.nonce, flow, counter)
-	frameAD(&k.ad, k.epoch, k.sender, flow, counter)
+	frameNonce(&k.nonce, h.Flow, h.Counter)
+	frameAD(&k.ad, k.epoch, k.sender, h.Flow, h.Counter)
 	body, err := k.key.Open(k.body[:0], k.nonce[:], sealed, k.ad[:])
 	if err != nil {
 		return err
@@ -72,7 +86,7 @@ func (k *opener) open(f *Frame, flow uint8, counter uint32, sealed []byte) error
 	if flags&^frameFlagMask != 0 || level > maxLevel {
 		return errMalformed
 	}
-	f.Flow, f.Counter = flow, counter
+	f.Flow, f.Counter = h.Flow, h.Counter
 	f.MediaTime = be.Uint32(body)
 	f.SpurtStart, f.SpurtEnd = flags&flagStart != 0, flags&flagEnd != 0
 	f.Level = level

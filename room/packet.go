@@ -43,6 +43,11 @@ type group struct {
 	Frames [maxGroupFrames][]byte
 }
 
+// header is that of Frames[i].
+func (g *group) header(i int) frameHeader {
+	return frameHeader{g.Epoch, g.Sender, g.Flow, g.Newest - uint32(i)}
+}
+
 // voicePacket is a decoded packet of kind voice. It is meant to be kept and
 // filled again, not made anew for each packet.
 type voicePacket struct {
