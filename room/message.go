@@ -16,7 +16,7 @@ const (
 	kindEntry = 2 // entry.go
 	kindEpoch = 3 // number u32 ‖ secret 32 ‖ origin
 	kindAdmit = 4 // number u32 ‖ origin commitment 32 ‖ entry of the newcomer
-	kindKnown = 5 // number u32 ‖ origin commitment 32 ‖ epoch id 16
+	kindKnown = 5 // number u32 ‖ origin number u32 ‖ removals u16 ‖ origin commitment 32 ‖ epoch id 16
 	kindPeers = 6 // u8 n ‖ n × (L(peer id) ‖ u8 m ‖ m × L(address))
 )
 
@@ -214,16 +214,29 @@ func decodeAdmit(body []byte) (m admitMessage, err error) {
 
 // knownMessage tells which epoch its sender holds: KNOWN; all zeros for none.
 type knownMessage struct {
-	Number     uint32
-	Commitment commitment // of its origin
+	Number uint32
+	// OriginNumber, Removals and Commitment are its origin's: what decides a
+	// conflict. Nobody signed them here, so they are believed only as a wish:
+	// who claims to lose is admitted as anyone is, who claims to win has to
+	// show it by EPOCH.
+	OriginNumber uint32
+	Removals     uint16
+	Commitment   commitment
 	// Epoch names the secret. Two members with the same Number and Commitment
 	// but not the same Epoch have been lied to by whoever let one of them in.
 	Epoch epochID
 }
 
+// origin is the part of the origin that m tells of, for origin.beats.
+func (m *knownMessage) origin() origin {
+	return origin{Number: m.OriginNumber, Removals: m.Removals, Commitment: m.Commitment}
+}
+
 func (m *knownMessage) appendMessage(dst []byte) []byte {
 	dst = append(dst, kindKnown)
 	dst = be.AppendUint32(dst, m.Number)
+	dst = be.AppendUint32(dst, m.OriginNumber)
+	dst = be.AppendUint16(dst, m.Removals)
 	dst = append(dst, m.Commitment[:]...)
 	return append(dst, m.Epoch[:]...)
 }
@@ -232,6 +245,8 @@ func (m *knownMessage) appendMessage(dst []byte) []byte {
 func decodeKnown(body []byte) (m knownMessage, err error) {
 	r := reader{b: body}
 	m.Number = r.u32()
+	m.OriginNumber = r.u32()
+	m.Removals = r.u16()
 	r.into(m.Commitment[:])
 	r.into(m.Epoch[:])
 	if r.bad {
