@@ -1,0 +1,56 @@
+// Command teahouse-lab measures Teahouse: each figure that the documents
+// speak of is a benchmark here, remade by one command.
+//
+//	teahouse-lab bench [NAME...] [--json] [--out DIR]
+//
+// Results go to standard output, everything for people to standard error.
+// Exit codes: 0 done, 2 usage, 1 a benchmark could not be run, or a figure
+// that does not depend on the machine is over its budget.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+type commandLine struct {
+	Bench benchCommand `cmd:"" help:"Measure: all figures, or those of the benchmarks named."`
+	// The other half of an idle node's comparison, a process of its own.
+	BareHost bareHostCommand `cmd:"" hidden:"" name:"bare-host"`
+}
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	var cli commandLine
+	parser, err := kong.New(&cli, kong.Name("teahouse-lab"),
+		kong.Description("Measures Teahouse."), kong.UsageOnError(),
+		kong.BindTo(ctx, (*context.Context)(nil)))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "teahouse-lab:", err)
+		return 1
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "teahouse-lab:", err)
+		return 2
+	}
+	switch err := command.Run(); {
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "teahouse-lab:", err)
+		return 2
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "teahouse-lab:", err)
+		return 1
+	}
+	return 0
+}
