@@ -56,6 +56,7 @@ type Memory struct {
 	nodes   map[PeerID]*MemoryNode
 	wires   map[[2]PeerID]*wire // from, to; made on first use, kept
 	groups  map[PeerID]int      // nil: whole. A peer without a group is in group 0
+	parted  time.Time           // when groups was set
 	topics  map[string]map[*memoryTopic]struct{}
 	records map[[32]byte]map[PeerID]*memoryRecord
 }
@@ -122,7 +123,7 @@ func (m *Memory) SetWire(from, to PeerID, w Wire) {
 // Streams across a cut stall, and break after 15 s.
 func (m *Memory) Partition(groups ...[]PeerID) {
 	m.mu.Lock()
-	m.groups = make(map[PeerID]int)
+	m.groups, m.parted = make(map[PeerID]int), time.Now()
 	for i, group := range groups {
 		for _, id := range group {
 			m.groups[id] = i + 1
@@ -150,9 +151,8 @@ func (m *Memory) Kill(peer PeerID) {
 // topologyChanged marks each wire cut or whole and wakes whatever waits for
 // that. It is called with mu held and unlocks it.
 func (m *Memory) topologyChanged() {
-	now := time.Now()
 	for pair, w := range m.wires {
-		w.setCut(m.apart(pair[0], pair[1]), now)
+		w.setCut(m.apart(pair[0], pair[1]), m.parted)
 	}
 	nodes := make([]*MemoryNode, 0, len(m.nodes))
 	for _, n := range m.nodes {
@@ -189,7 +189,7 @@ func (m *Memory) wireLocked(from, to PeerID) *wire {
 		w = newWire(m.cfg, from, to)
 		m.wires[pair] = w
 	}
-	w.setCut(m.apart(from, to), time.Now())
+	w.setCut(m.apart(from, to), m.parted)
 	return w
 }
 

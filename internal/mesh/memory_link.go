@@ -17,7 +17,7 @@ func (s *memorySession) SendPacket(data []byte) error {
 	}
 	s.sentPackets.Add(1)
 	s.sentBytes.Add(uint64(len(data)))
-	if _, ok := s.pathAt(now); !ok {
+	if !s.reachable(now) {
 		s.droppedSending.Add(1)
 		return nil
 	}
@@ -67,8 +67,13 @@ func (s *memorySession) Path() (Path, bool) {
 	return s.pathAt(now)
 }
 
+func (s *memorySession) reachable(now time.Time) bool {
+	since, silent := s.silentSince()
+	return !silent || now.Sub(since) < memoryPathTimeout
+}
+
 func (s *memorySession) pathAt(now time.Time) (Path, bool) {
-	if since, silent := s.silentSince(); silent && now.Sub(since) >= memoryPathTimeout {
+	if !s.reachable(now) {
 		return Path{}, false
 	}
 	return Path{

@@ -34,9 +34,10 @@ func (w *wire) set(like Wire) {
 	w.like = like
 }
 
-func (w *wire) setCut(cut bool, now time.Time) {
+// setCut marks the wire cut or whole; a cut that goes on keeps its beginning.
+func (w *wire) setCut(cut bool, since time.Time) {
 	if cut {
-		w.cutAt.CompareAndSwap(0, now.UnixNano())
+		w.cutAt.CompareAndSwap(0, since.UnixNano())
 	} else {
 		w.cutAt.Store(0)
 	}
