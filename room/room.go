@@ -32,16 +32,6 @@ func (r *Room) Self() Member { return Member{} }
 // later events about the same thing replace earlier ones that were not read.
 func (r *Room) Subscribe() *Subscription { return nil }
 
-// Subscription is one view's queue of events.
-type Subscription struct{}
-
-// Next waits for the next event. After EventLeft, or Close, it answers
-// ErrClosed. For one goroutine at a time.
-func (s *Subscription) Next(ctx context.Context) (Event, error) { return Event{}, errNotYet }
-
-// Close ends the subscription and a waiting Next. It is idempotent.
-func (s *Subscription) Close() {}
-
 // Members is the roster as of now, self first, then by key. It never waits.
 func (r *Room) Members() []MemberInfo { return nil }
 

@@ -1,0 +1,314 @@
+package room
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"time"
+)
+
+const (
+	// Who receives on a new epoch at once sends in it only after switchLeast
+	// and the longest round trip of its links, at most switchMost: until then
+	// the news has reached everybody.
+	switchLeast = 100 * time.Millisecond
+	switchMost  = 500 * time.Millisecond
+
+	// In a big room at most one ratchet is made in bigRoomPause, so that a
+	// crowd that arrives does not keep everybody busy; a newcomer may then
+	// open up to that much of the past.
+	bigRoom      = 32
+	bigRoomPause = 10 * time.Second
+
+	// A secret that differs under one name is healed by a fresh epoch, at
+	// most this often.
+	healPause = 10 * time.Second
+
+	// Somebody who went leaves a secret behind that is replaced after this,
+	// even where nobody comes: by the member with the lowest rank, then by the
+	// next renewStep later.
+	renewAfter = 15 * time.Minute
+	renewStep  = 2 * time.Second
+)
+
+// far is what handing knows of the member at the far end of one open session:
+// PROOF given, and visible in the roster.
+type far struct {
+	member    Member
+	entry     func() *entry // the newest; nil once it is not visible
+	instance  uint64
+	responder bool // the far end opened the session
+	known     knownMessage
+	// settleAt is until when we wait for news that is on its way to the far
+	// end before we tell it ourselves.
+	settleAt time.Time
+	send     func(message []byte)
+}
+
+// handing decides who is handed which epoch, and by whom the next one is made.
+// It is pure state: messages come in verified, answers go out by far.send,
+// which must not call back. For one goroutine at a time.
+type handing struct {
+	room ID
+	self Member
+	key  ed25519.PrivateKey
+	*epochs
+	fars    []*far // the order of opening
+	fresh   func() epochSecret
+	members func() int // in the roster, this one excluded
+	rtt     func() time.Duration
+	// changed is called after each change of the newest epoch, why in words;
+	// apart tells that those who shared the one before may not share this one.
+	changed func(reason string, apart bool)
+
+	healAt time.Time // not before it is a differing secret healed again
+	next   time.Time // of the latest tick
+}
+
+// open takes up a far end, of which KNOWN has been read.
+func (h *handing) open(f *far, now time.Time) {
+	h.fars = append(h.fars, f)
+	h.tick(now)
+}
+
+// drop forgets a far end.
+func (h *handing) drop(f *far) {
+	for i, g := range h.fars {
+		if g == f {
+			h.fars = append(h.fars[:i:i], h.fars[i+1:]...)
+			return
+		}
+	}
+}
+
+// takeKnown takes KNOWN.
+func (h *handing) takeKnown(f *far, m *knownMessage, now time.Time) {
+	f.known = *m
+	h.tick(now)
+}
+
+// takeEpoch takes EPOCH.
+func (h *handing) takeEpoch(f *far, m *epochMessage, now time.Time) error {
+	f.known = knownMessage{
+		Number: m.Number, OriginNumber: m.Origin.Number, Removals: m.Origin.Removals,
+		Commitment: m.Origin.Commitment, Epoch: m.Secret.id(),
+	}
+	if f.entry() == nil {
+		return nil // gone meanwhile
+	}
+	delay := h.delay()
+	if h.newest() == nil || h.aloneIn() {
+		delay = 0 // nobody waits for us in the old one
+	}
+	what, err := h.take(m, f.member, f.instance, now, delay)
+	switch {
+	case err != nil:
+		h.heal(now)
+		return err
+	case what == takenRaised:
+		h.announce("someone was let in", false, now)
+	case what == takenFresh:
+		h.announce("renewed by another member", false, now)
+	case what == takenOther:
+		h.announce("taken over from others", true, now)
+	}
+	h.tick(now)
+	return nil
+}
+
+// takeAdmit takes ADMIT; the entry has been shown to the roster already.
+// present tells that it is the one there now.
+func (h *handing) takeAdmit(m *admitMessage, present bool, now time.Time) {
+	e := h.newest()
+	if e == nil || e.origin.Commitment != m.Commitment {
+		return
+	}
+	if present {
+		h.entitle(m.Entry.Member, m.Entry.Instance)
+	}
+	if h.raise(m.Commitment, m.Number, now, h.delay()) {
+		h.announce("someone was let in", false, now)
+	}
+	h.tick(now)
+}
+
+// delay is how long to go on sending in the epoch before.
+func (h *handing) delay() time.Duration { return min(switchLeast+h.rtt(), switchMost) }
+
+// aloneIn tells that no far end shares the newest origin.
+func (h *handing) aloneIn() bool {
+	e := h.newest()
+	for _, f := range h.fars {
+		if f.known.Commitment == e.origin.Commitment {
+			return false
+		}
+	}
+	return true
+}
+
+// announce tells every far end what we hold now.
+func (h *handing) announce(reason string, apart bool, now time.Time) {
+	known := h.known()
+	data := known.appendMessage(nil)
+	for _, f := range h.fars {
+		f.send(data)
+		if h.isEntitled(f.member, f.instance) {
+			f.settleAt = now.Add(h.delay() / 2)
+		}
+	}
+	h.changed(reason, apart)
+}
+
+// tick does what is due and tells when to come again; zero: on news alone.
+func (h *handing) tick(now time.Time) time.Time {
+	h.expire(now)
+	h.next = time.Time{}
+	var newcomers []*far
+	for _, f := range h.fars {
+		if f.entry() == nil {
+			continue
+		}
+		switch h.owe(f.member, f.instance, &f.known, f.responder) {
+		case stepFound:
+			h.renewNow(0, now)
+			h.announce("founded", true, now)
+			h.hand(f, now)
+		case stepHand:
+			if f.settleAt.After(now) {
+				h.soonest(f.settleAt)
+				continue
+			}
+			h.hand(f, now)
+		case stepAdmit:
+			newcomers = append(newcomers, f)
+		case stepRenew:
+			h.heal(now)
+		}
+	}
+	if len(newcomers) > 0 {
+		h.admit(newcomers, now)
+	}
+	h.renewInTime(now)
+	for _, e := range h.held {
+		h.soonest(e.until)
+	}
+	return h.next
+}
+
+func (h *handing) soonest(at time.Time) {
+	if !at.IsZero() && (h.next.IsZero() || at.Before(h.next)) {
+		h.next = at
+	}
+}
+
+// hand gives the newest epoch to a far end that may have it.
+func (h *handing) hand(f *far, now time.Time) {
+	m := h.message()
+	f.send(m.appendMessage(nil))
+	h.entitle(f.member, f.instance)
+	f.known = h.known() // unless it says otherwise
+	f.settleAt = now.Add(h.delay())
+}
+
+// admit lets newcomers in, all with one change of the epoch. Changes follow
+// each other by half the time that sending lags behind, so that whoever sends
+// in an older one is within the epochs that all hold.
+func (h *handing) admit(newcomers []*far, now time.Time) {
+	crowded := h.members() >= bigRoom && now.Sub(h.changedAt) < bigRoomPause
+	switch wait := h.changedAt.Add(h.delay() / 2); {
+	case h.aloneIn():
+		h.change(0, now)
+	case crowded && !h.mustRenew():
+		// they get the epoch as it is
+	case wait.After(now):
+		h.soonest(wait)
+		return
+	default:
+		h.change(h.delay(), now)
+	}
+	e := h.newest()
+	for _, n := range newcomers {
+		m := admitMessage{Number: e.number, Commitment: e.origin.Commitment, Entry: *n.entry()}
+		data := m.appendMessage(nil)
+		for _, f := range h.fars {
+			if f != n && f.member != n.member {
+				f.send(data)
+			}
+		}
+	}
+	for _, n := range newcomers {
+		h.hand(n, now)
+	}
+	h.announce("someone was let in", false, now)
+}
+
+// change moves to the next epoch. Where that is a fresh one, it is handed to
+// all who may have it before anything else is said about it.
+func (h *handing) change(delay time.Duration, now time.Time) {
+	if !h.mustRenew() {
+		h.ratchet(now, delay)
+		return
+	}
+	h.renewNow(delay, now)
+	for _, f := range h.fars {
+		if f.entry() != nil && h.isEntitled(f.member, f.instance) {
+			h.hand(f, now)
+		}
+	}
+}
+
+func (h *handing) renewNow(delay time.Duration, now time.Time) {
+	fresh := h.fresh()
+	h.renew(now, delay, fresh, func(number uint32, parent commitment) origin {
+		return newOrigin(h.room, number, parent, &fresh, h.key)
+	})
+}
+
+// heal replaces an epoch of which two secrets are about.
+func (h *handing) heal(now time.Time) {
+	if now.Before(h.healAt) {
+		h.soonest(h.healAt)
+		return
+	}
+	h.healAt = now.Add(healPause)
+	h.departed = true
+	h.change(h.delay(), now)
+	h.announce("two secrets were about", false, now)
+}
+
+// renewInTime replaces the secret that somebody who went still has, where
+// nobody came for so long that it was not replaced by the way.
+func (h *handing) renewInTime(now time.Time) {
+	e := h.newest()
+	if e == nil || !h.departed {
+		return
+	}
+	at := h.departedAt.Add(renewAfter)
+	if !at.After(now) {
+		at = at.Add(time.Duration(h.rank(e)) * renewStep)
+	}
+	if at.After(now) {
+		h.soonest(at)
+		return
+	}
+	h.change(h.delay(), now)
+	h.announce("renewed, because someone had left", false, now)
+}
+
+// rank is the place of this member among those who may have the epoch, in the
+// order of HMAC(secret, member key), which nobody else can foresee.
+func (h *handing) rank(e *epoch) (rank int) {
+	of := func(m Member) []byte {
+		mac := hmac.New(sha256.New, e.secret[:])
+		mac.Write(m[:])
+		return mac.Sum(nil)
+	}
+	own := of(h.self)
+	for m := range h.entitled {
+		if bytes.Compare(of(m), own) < 0 {
+			rank++
+		}
+	}
+	return rank
+}

@@ -1,0 +1,167 @@
+package room
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"teahouse/internal/mesh"
+)
+
+const (
+	// reportEvery is how often each link reports, talking or not.
+	reportEvery = 500 * time.Millisecond
+	// reportSilence is after how long without a report a link is not believed
+	// to be heard any more: a path that is silent for so long is dropped.
+	reportSilence = 3 * time.Second
+	// reportLeast is how soon after one report the next may follow.
+	reportLeast = 20 * time.Millisecond
+)
+
+// link is one session's voice.
+type link struct {
+	// Constant.
+	plane *plane
+	net   mesh.Session
+
+	voice atomic.Pointer[voice] // of the member at the far end; nil: packets are dropped
+	depth atomic.Int32          // that we send with
+
+	mu       sync.Mutex
+	sequence uint32 // of our last report
+	sentAt   time.Time
+	sent     report
+	came     time.Time // when the last report came; zero: none yet
+	theirs   report    // that one
+	hears    bool
+	since    uint32 // the first report of ours that an answer must acknowledge for hears
+	rtt      time.Duration
+	repair   repairDepth
+	buf      [reportLen]byte
+}
+
+// packet takes what the link's socket brought.
+func (l *link) packet(data []byte, arrival time.Time) {
+	v := l.voice.Load()
+	if v == nil || len(data) == 0 {
+		return // nobody has proven to be there
+	}
+	switch data[0] {
+	case packetVoice:
+		v.take(data, arrival)
+	case packetReport:
+		l.takeReport(v, data, arrival)
+	default:
+		// Bundles too: no link has been granted forwarding.
+		l.plane.count.packetsRefused.Add(1)
+	}
+}
+
+// takeReport takes the far side's report and answers at once where the answer
+// is news to it.
+func (l *link) takeReport(v *voice, data []byte, arrival time.Time) {
+	l.mu.Lock()
+	var in report
+	if in.decode(data) != nil {
+		l.mu.Unlock()
+		l.plane.count.packetsRefused.Add(1)
+		return
+	}
+	if !l.came.IsZero() && int32(in.Sequence-l.theirs.Sequence) <= 0 {
+		l.mu.Unlock()
+		return // overtaken by a later one, or a second copy
+	}
+	l.theirs, l.came = in, arrival
+	if in.Echo != 0 {
+		// RFC 3550 section 6.4.1: round trip = arrival - sent - held.
+		if rtt := time.Duration(l.plane.clock(arrival)-in.Echo-in.Held) * time.Microsecond; rtt < time.Minute {
+			if l.rtt == 0 {
+				l.rtt = rtt
+			}
+			l.rtt += (rtt - l.rtt) / 4
+		}
+	}
+	l.hears = in.Flags&reportHears != 0 && int32(in.Acknowledged-l.since) >= 0
+	l.depth.Store(int32(l.repair.report(arrival, in.Received, in.Lost, in.LostBeforeRepair)))
+	news := l.sent.Acknowledged == 0 || l.plane.holds(in.Epoch) != (l.sent.Flags&reportHears != 0)
+	l.mu.Unlock()
+	if news {
+		l.sendReport(v, arrival, false)
+	}
+}
+
+// sendReport sends a report, unless it is not due and one has just gone.
+func (l *link) sendReport(v *voice, now time.Time, due bool) {
+	out := report{Flags: 0, Depth: uint8(l.depth.Load()), Epoch: *l.plane.sendTag.Load()}
+	v.describe(&out)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !due && now.Sub(l.sentAt) < reportLeast {
+		return
+	}
+	l.sequence++
+	out.Sequence, out.SentAt = l.sequence, l.plane.clock(now)
+	if !l.came.IsZero() {
+		out.Acknowledged, out.Echo = l.theirs.Sequence, l.theirs.SentAt
+		out.Held = uint32(max(0, now.Sub(l.came).Microseconds()))
+		if l.plane.holds(l.theirs.Epoch) {
+			out.Flags |= reportHears
+		}
+	}
+	l.sent, l.sentAt = out, now
+	// What cannot be sent is counted by the link.
+	_ = l.net.SendPacket(out.append(l.buf[:0]))
+}
+
+// unheard: what we send from now on is in an epoch that the far side may not
+// hold, so it has to say again that it hears us.
+func (l *link) unheard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hears, l.since = false, l.sequence+1
+}
+
+// describe fills in how the voice arrives.
+func (v *voice) describe(out *report) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	b := &v.base
+	out.Highest, out.Received, out.Lost = b.highest, uint32(b.received), uint32(b.lost)
+	out.LostBeforeRepair, out.Late, out.Jitter = uint32(b.unaided), uint32(b.late), uint32(b.jitter)
+	out.LongestBurst, out.MeanBurst = b.takeBursts()
+}
+
+// clock is what reports tell of a time: microseconds modulo 2^32, not 0.
+func (p *plane) clock(at time.Time) uint32 { return max(1, uint32(at.Sub(p.start).Microseconds())) }
+
+// hearsNow tells whether the far side hears us.
+func (l *link) hearsNow(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.hears && now.Sub(l.came) < reportSilence
+}
+
+// roundTrip is as reports measured it, 0 while unknown.
+func (l *link) roundTrip() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rtt
+}
+
+// info fills in what the link knows of itself.
+func (l *link) info(now time.Time) LinkInfo {
+	i := LinkInfo{Peer: l.net.Peer(), Stats: l.net.Stats(), Depth: int(l.depth.Load())}
+	i.Path, i.Up = l.net.Path()
+	if v := l.voice.Load(); v != nil {
+		i.Member = v.member
+		v.mu.Lock()
+		i.Received, i.Lost, i.Repaired, i.Late = v.base.received, v.base.lost, v.base.repaired, v.base.late
+		v.mu.Unlock()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i.RTT, i.Hears = l.rtt, l.hears && now.Sub(l.came) < reportSilence
+	i.PeerReceived, i.PeerLost = uint64(l.theirs.Received), uint64(l.theirs.Lost)
+	return i
+}
