@@ -278,7 +278,7 @@ func appendPeersMessage(dst []byte, peers []mesh.Peer) []byte {
 func decodePeers(body []byte) ([]mesh.Peer, error) {
 	r := reader{b: body}
 	n := int(r.u8())
-	if n > maxPeers {
+	if r.bad || n > maxPeers {
 		return nil, errMalformed
 	}
 	peers := make([]mesh.Peer, 0, n)
