@@ -34,6 +34,7 @@ func goldRoom() ID            { s := goldSecret(); return s.ID() }
 func goldSealer() *sealer {
 	return newSealer(goldEpoch(), goldRoom(), goldMember(), goldPeer(), goldSalt())
 }
+
 func goldOpener() *opener {
 	return newOpener(goldEpoch(), goldRoom(), goldMember(), goldPeer(), goldSalt())
 }

@@ -89,8 +89,6 @@ type origin struct {
 	Sig        signature // over room id ‖ all of the above
 }
 
-const originLen = 4 + 2 + 32 + 32 + 32 + 32 + 64
-
 // newOrigin makes and signs the origin of a fresh epoch of an open room, in
 // which nobody is ever removed.
 func newOrigin(room ID, number uint32, parent commitment, fresh *epochSecret, key ed25519.PrivateKey) origin {

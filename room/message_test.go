@@ -197,6 +197,20 @@ func TestContextsDiffer(t *testing.T) {
 	}
 }
 
+// Encoders append: what stands before stays.
+func TestMessagesAppend(t *testing.T) {
+	p, m := newProof(goldRoom(), roleInitiator, goldBinding(), goldKey(0x11)), goldEpochMessage(0)
+	a, k, before := admitMessage{Entry: *goldEntry(t)}, knownMessage{}, []byte("before")
+	for i, encode := range []func(dst []byte) []byte{
+		p.appendMessage, m.appendMessage, a.appendMessage, k.appendMessage, goldEntry(t).appendMessage,
+		func(dst []byte) []byte { return appendPeersMessage(dst, []mesh.Peer{{ID: goldPeer()}}) },
+	} {
+		if got, want := encode(bytes.Clone(before)), append(bytes.Clone(before), encode(nil)...); !bytes.Equal(got, want) {
+			t.Errorf("encoder %d: %x, want %x", i, got, want)
+		}
+	}
+}
+
 // Every cut of every message is refused.
 func TestMessagesCut(t *testing.T) {
 	p := newProof(goldRoom(), roleInitiator, goldBinding(), goldKey(0x11))
