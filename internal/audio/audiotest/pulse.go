@@ -1,0 +1,152 @@
+package audiotest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Pulse is a PulseAudio server of one test, with null sinks in place of sound
+// cards, its own home and its own socket. What is played into a sink comes out
+// of its monitor, which is a microphone.
+//
+// ALSA's default device leads to it, and so does PortAudio's.
+type Pulse struct {
+	dir    string
+	script string
+	cmd    *exec.Cmd
+	log    *os.File
+}
+
+// NewPulse starts a server with null sinks of the given names (48 kHz,
+// stereo). The first is the default speaker; the monitor of the last is the
+// default microphone: with one name the two make a loop. It is stopped when
+// the test ends. Without pulseaudio and ALSA's pulse plugin the test is
+// skipped, unless TEAHOUSE_LAB is set.
+func NewPulse(t testing.TB, sinks ...string) *Pulse {
+	t.Helper()
+	for _, tool := range []string{"pulseaudio", "pactl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("TEAHOUSE_LAB") != "" {
+				t.Fatalf("%v: apt-get install pulseaudio pulseaudio-utils libasound2-plugins", err)
+			}
+			t.Skipf("%v", err)
+		}
+	}
+	// A socket's path may have 107 bytes: not t.TempDir, which is longer.
+	dir, err := os.MkdirTemp("", "pulse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Pulse{dir: dir}
+	t.Cleanup(func() {
+		p.Stop(t)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	script := "load-module module-native-protocol-unix auth-anonymous=1\n"
+	for _, sink := range sinks {
+		script += fmt.Sprintf("load-module module-null-sink sink_name=%s rate=48000 channels=2\n", sink)
+	}
+	script += fmt.Sprintf("set-default-sink %s\nset-default-source %s.monitor\n", sinks[0], sinks[len(sinks)-1])
+	p.script = filepath.Join(dir, "default.pa")
+	p.put(t, "default.pa", script)
+	p.put(t, ".asoundrc", "pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+	p.put(t, ".config/pulse/client.conf", "autospawn = no\n")
+	if err := os.MkdirAll(filepath.Join(dir, "run"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.Start(t)
+	return p
+}
+
+func (p *Pulse) put(t testing.TB, name, text string) {
+	t.Helper()
+	path := filepath.Join(p.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// vars is what leads a process to the server.
+func (p *Pulse) vars() map[string]string {
+	return map[string]string{
+		"HOME":               p.dir,
+		"XDG_CONFIG_HOME":    filepath.Join(p.dir, ".config"),
+		"XDG_RUNTIME_DIR":    filepath.Join(p.dir, "run"),
+		"PULSE_RUNTIME_PATH": filepath.Join(p.dir, "run", "pulse"),
+		"PULSE_SERVER":       "unix:" + filepath.Join(p.dir, "run", "pulse", "native"),
+	}
+}
+
+// Env is the environment of a process that is to use the server.
+func (p *Pulse) Env() []string {
+	env := os.Environ()
+	for name, value := range p.vars() {
+		env = append(env, name+"="+value)
+	}
+	return env
+}
+
+// Setenv leads this process to the server, until the test ends.
+func (p *Pulse) Setenv(t testing.TB) {
+	for name, value := range p.vars() {
+		t.Setenv(name, value)
+	}
+}
+
+// Start starts the server, after Stop again.
+func (p *Pulse) Start(t testing.TB) {
+	t.Helper()
+	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.log = log
+	p.cmd = exec.Command("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=120", // even if the test is killed
+
+		"--disallow-exit=yes", "--high-priority=yes", "--realtime=yes", "-F", p.script)
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = p.Env(), log, log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		out, err := p.Command(t, "pactl", "info").CombinedOutput()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			text, _ := os.ReadFile(log.Name())
+			t.Fatalf("pulseaudio does not answer: %v: %s\n%s", err, out, text)
+		}
+	}
+}
+
+// Stop ends the server at once.
+func (p *Pulse) Stop(t testing.TB) {
+	if p.cmd == nil {
+		return
+	}
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Error(err)
+	}
+	_ = p.cmd.Wait() // killed
+	_ = p.log.Close()
+	p.cmd = nil
+}
+
+// Command is a command that uses the server, such as paplay or pactl; it is
+// killed when the test ends.
+func (p *Pulse) Command(t testing.TB, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Env = p.Env()
+	return cmd
+}

@@ -1,0 +1,324 @@
+//go:build lab
+
+package portaudio
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"teahouse/internal/audio"
+	"teahouse/internal/audio/audiotest"
+)
+
+// These tests run the real PortAudio path between the null sinks of a
+// PulseAudio server of their own:
+//
+//	go test -tags nolibopusfile,lab -v ./internal/audio/portaudio
+
+// settle is what a null sink's monitor loses when a stream starts.
+const settle = 2 * time.Second
+
+func openSystem(t *testing.T, config Config) *System {
+	t.Helper()
+	config.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s, err := Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	audiotest.NewPulse(t, "loop").Setenv(t)
+	s := openSystem(t, Config{})
+	config := audiotest.Config{
+		Slack: 150 * time.Millisecond, Spacing: 12 * time.Millisecond, Lead: 100 * time.Millisecond, Settle: settle,
+	}
+	t.Run("microphone", func(t *testing.T) {
+		audiotest.Microphone(t, config, func(t *testing.T) audio.Microphone { return must(s.OpenMicrophone(""))(t) })
+	})
+	t.Run("speaker", func(t *testing.T) {
+		audiotest.Speaker(t, config, func(t *testing.T) audio.Speaker { return must(s.OpenSpeaker(""))(t) })
+	})
+}
+
+func must[T any](v T, err error) func(*testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func TestDevices(t *testing.T) {
+	audiotest.NewPulse(t, "loop").Setenv(t)
+	s := openSystem(t, Config{})
+	list, err := s.Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		t.Logf("%+v", d)
+	}
+	i := slices.IndexFunc(list, func(d Device) bool { return d.DefaultInput })
+	if i < 0 || list[i].Inputs == 0 || list[i].HostAPI != "ALSA" {
+		t.Fatalf("default microphone is number %d of %+v", i, list)
+	}
+	mic := must(s.OpenMicrophone(list[i].Name))(t)
+	if err := mic.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.OpenSpeaker("no such thing"); !errors.Is(err, audio.ErrNoDevice) {
+		t.Errorf("open a speaker that is not there: %v", err)
+	}
+	if _, err := Open(Config{}); err == nil {
+		t.Error("a second System was opened")
+	}
+}
+
+// TestLoop measures, by sound, how long it takes from Write to Read through a
+// null sink, and what the devices say about it.
+func TestLoop(t *testing.T) {
+	audiotest.NewPulse(t, "loop").Setenv(t)
+	for _, safe := range []bool{false, true} {
+		t.Run(fmt.Sprintf("period %d", steps[map[bool]int{true: 1}[safe]].period), func(t *testing.T) {
+			measureLoop(t, openSystem(t, Config{Safe: safe}))
+		})
+	}
+}
+
+// measureLoop plays bursts of noise and finds them in what the microphone
+// hears.
+func measureLoop(t *testing.T, s *System) {
+	const bursts, every = 40, 25 // each 250 ms
+	mic, speaker := must(s.OpenMicrophone(""))(t), must(s.OpenSpeaker(""))(t)
+	type heard struct{ read, at time.Time }
+	type said struct{ write, air time.Time }
+	ears, mouth := make(chan heard, 1000), make(chan said, 1000)
+	go func() {
+		defer close(ears)
+		block := make([]float32, audio.BlockFrames)
+		quiet := every / 2
+		for {
+			at, err := mic.Read(block)
+			if err != nil {
+				return
+			}
+			quiet++
+			for i, x := range block {
+				if math.Abs(float64(x)) > 0.1 && quiet > every/2 {
+					quiet = 0
+					offset := time.Duration(i) * time.Second / audio.Rate
+					ears <- heard{time.Now(), at.Add(offset)}
+				} else if math.Abs(float64(x)) > 0.1 {
+					quiet = 0
+				}
+			}
+		}
+	}()
+	go func() {
+		defer close(mouth)
+		block := make([]float32, 2*audio.BlockFrames)
+		for i := range int(settle/audio.BlockDuration) + bursts*every {
+			clear(block)
+			before := time.Now()
+			if i >= int(settle/audio.BlockDuration) && i%every == 0 {
+				for k := range block {
+					block[k] = 0.5 * float32(1-2*rand.IntN(2))
+				}
+				mouth <- said{before, before.Add(speaker.Latency())}
+			}
+			if err := speaker.Write(block); err != nil {
+				return
+			}
+		}
+	}()
+	var loop, told []time.Duration
+	for m := range mouth {
+		select {
+		case e := <-ears:
+			loop = append(loop, e.read.Sub(m.write))
+			told = append(told, e.at.Sub(m.air))
+		case <-time.After(2 * time.Second):
+			t.Fatal("a burst was not heard")
+		}
+	}
+	t.Logf("underruns %d; microphone says %v, speaker says %v", speaker.Underruns(), mic.Latency(), speaker.Latency())
+	if err := mic.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := speaker.Close(); err != nil {
+		t.Error(err)
+	}
+	for range ears {
+		t.Error("heard more than was said")
+	}
+	slices.Sort(loop)
+	slices.Sort(told)
+	t.Logf("Write to Read: least %v, median %v, most %v", loop[0], loop[len(loop)/2], loop[len(loop)-1])
+	t.Logf("not accounted for by the latencies told: least %v, median %v, most %v", told[0], told[len(told)/2], told[len(told)-1])
+	if m := loop[len(loop)/2]; m > 120*time.Millisecond {
+		t.Errorf("loop of %v", m)
+	}
+}
+
+// TestServerDies: the sound server is killed under both devices; they go on
+// without sound, and have it again within 2 s of its return.
+func TestServerDies(t *testing.T) {
+	pulse := audiotest.NewPulse(t, "loop")
+	pulse.Setenv(t)
+	events := make(chan Event, 100)
+	s := openSystem(t, Config{Notify: func(e Event) { events <- e }})
+	mic, speaker := must(s.OpenMicrophone(""))(t), must(s.OpenSpeaker(""))(t)
+	loud := make(chan bool, 1)
+	var blocks [2]int
+	done := make(chan error, 2)
+	go func() {
+		block := make([]float32, 2*audio.BlockFrames)
+		for i := range block {
+			block[i] = 0.5
+		}
+		for {
+			if err := speaker.Write(block); err != nil {
+				done <- err
+				return
+			}
+			blocks[0]++
+		}
+	}()
+	go func() {
+		block := make([]float32, audio.BlockFrames)
+		for {
+			if _, err := mic.Read(block); err != nil {
+				done <- err
+				return
+			}
+			blocks[1]++
+			select {
+			case <-loud:
+			default:
+			}
+			loud <- audio.Peak(block) > 0.3
+		}
+	}()
+	hear := func(within time.Duration) bool {
+		deadline := time.After(within)
+		for {
+			select {
+			case l := <-loud:
+				if l {
+					return true
+				}
+			case <-deadline:
+				return false
+			}
+		}
+	}
+	start := time.Now()
+	if !hear(5 * time.Second) {
+		t.Fatal("nothing heard before")
+	}
+	pulse.Stop(t)
+	for lost := 0; lost < 2; {
+		select {
+		case e := <-events:
+			if e.Err == nil || e.Device != "" {
+				t.Fatalf("event %+v", e)
+			}
+			lost++
+		case <-time.After(5 * time.Second):
+			t.Fatal("the loss was not noticed")
+		}
+	}
+	time.Sleep(2 * time.Second)
+	pulse.Start(t)
+	back := time.Now()
+	if !hear(5 * time.Second) {
+		t.Fatal("nothing heard after")
+	}
+	t.Logf("sound %v after the server's return", time.Since(back))
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := <-done; !errors.Is(err, audio.ErrClosed) {
+			t.Errorf("in the end: %v", err)
+		}
+	}
+	want := int(time.Since(start) / audio.BlockDuration)
+	for i, n := range blocks {
+		if n < want-100 || n > want+30 {
+			t.Errorf("%d blocks passed in the time of %d (device %d)", n, want, i)
+		}
+	}
+}
+
+// TestQuiet: nothing that C libraries print reaches descriptor 2 while
+// PortAudio probes and a server dies, and what Go prints there does.
+func TestQuiet(t *testing.T) {
+	pulse := audiotest.NewPulse(t, "loop")
+	pulse.Setenv(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := syscall.Dup(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Dup2(int(w.Fd()), 2); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() {
+		if stderr >= 0 {
+			_ = syscall.Dup2(stderr, 2)
+			_ = syscall.Close(stderr)
+			_ = w.Close()
+			stderr = -1
+		}
+	}
+	defer restore()
+	s, err := Open(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mic := must(s.OpenMicrophone(""))(t)
+	if _, err := s.OpenSpeaker("hw:99"); err == nil {
+		t.Error("a card that is not there was opened")
+	}
+	fmt.Fprintln(os.Stderr, "ours")
+	pulse.Stop(t)
+	block := make([]float32, audio.BlockFrames)
+	for range 200 {
+		if _, err := mic.Read(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	restore()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != "ours\n" {
+		t.Errorf("standard error got %q", text)
+	}
+}

@@ -1,0 +1,144 @@
+package portaudio
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"teahouse/internal/audio"
+)
+
+// speaker gives a device 10 ms at a time.
+type speaker struct {
+	*device
+	latency   atomic.Int64
+	underruns atomic.Uint64
+
+	// Owned by the writer.
+	due   time.Time // while nothing is played: when the block before would have been
+	stuck bool      // the stream has stopped taking sound, for now
+	// For the stream st.
+	st       *stream
+	before   uint64 // underruns of earlier streams
+	resample *audio.Resampler
+	rated    []float32 // at the device's rate
+	raw      []float32 // in the device's channels
+}
+
+// OpenSpeaker opens the speaker called name, or the default one for "". If it
+// goes away, Write passes the time and plays nothing until it, or the default
+// in its stead, is there again; see [Config.Notify].
+func (s *System) OpenSpeaker(name string) (audio.Speaker, error) {
+	d, err := s.newDevice(name, false)
+	if err != nil {
+		return nil, err
+	}
+	return &speaker{device: d}, nil
+}
+
+func (s *speaker) Latency() time.Duration { return time.Duration(s.latency.Load()) }
+func (s *speaker) Underruns() uint64      { return s.underruns.Load() }
+func (s *speaker) Close() error           { return s.close() }
+
+func (s *speaker) Write(block []float32) error {
+	if len(block) != 2*audio.BlockFrames {
+		return fmt.Errorf("speaker block of %d samples, not %d", len(block), 2*audio.BlockFrames)
+	}
+	for !s.closed.Load() {
+		if s.play(block) {
+			return nil
+		}
+		if s.cur.Load() == nil && !s.closed.Load() {
+			return s.discard()
+		}
+	}
+	return audio.ErrClosed
+}
+
+// play gives block to the stream, if there is one.
+func (s *speaker) play(block []float32) bool {
+	s.use.Lock()
+	defer s.use.Unlock()
+	st := s.cur.Load()
+	if st == nil {
+		return false
+	}
+	if st != s.st {
+		s.adopt(st)
+	}
+	frames := s.convert(block)
+	switch err := st.wait(len(frames)/st.channels, s.patience()); err {
+	case nil:
+	case errInterrupted:
+		return false
+	case errLate: // the block is lost, the talk goes on
+		s.advance()
+		s.stuck = true
+		return true
+	default:
+		s.lose(st, err)
+		return false
+	}
+	s.stuck = false
+	st.write(frames)
+	buffered, underruns := st.state()
+	s.latency.Store(int64(buffered))
+	s.underruns.Store(s.before + underruns)
+	s.relieve(st, underruns)
+	return true
+}
+
+// stuckAfter is how long Write waits for a device before it goes on without.
+const stuckAfter = 60 * time.Millisecond
+
+// patience is how long a block may wait for room.
+func (s *speaker) patience() time.Duration {
+	if s.stuck {
+		return time.Until(s.due.Add(audio.BlockDuration))
+	}
+	s.due = time.Now().Add(stuckAfter - audio.BlockDuration)
+	return stuckAfter
+}
+
+// adopt begins with a new stream.
+func (s *speaker) adopt(st *stream) {
+	s.before = s.underruns.Load()
+	s.st, s.resample, s.stuck = st, nil, false
+	s.pressure = pressure{}
+	frames := audio.BlockFrames
+	if st.rate != audio.Rate {
+		// Rates were checked before the stream was opened.
+		s.resample, _ = audio.NewResampler(audio.Rate, st.rate, 2, audio.QualityDevice)
+		frames = audio.BlockFrames*st.rate/audio.Rate + 1
+	}
+	s.rated = make([]float32, 2*frames)
+	s.raw = make([]float32, frames*st.channels)
+}
+
+// convert is block as the device wants it; valid until the next call.
+func (s *speaker) convert(block []float32) []float32 {
+	if s.resample != nil {
+		_, n := s.resample.Process(s.rated, block)
+		block = s.rated[:2*n]
+	}
+	if s.st.channels == 2 {
+		return block
+	}
+	raw := s.raw[:len(block)/2]
+	remap(raw, 1, block, 2)
+	return raw
+}
+
+// discard passes the time that a block would have been played in.
+func (s *speaker) discard() error {
+	s.advance()
+	return s.idle(s.due)
+}
+
+// advance moves due by a block, to about now if it has been left behind.
+func (s *speaker) advance() {
+	s.due = s.due.Add(audio.BlockDuration)
+	if now := time.Now(); now.Sub(s.due) > silenceLimit {
+		s.due = now
+	}
+}

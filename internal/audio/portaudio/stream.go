@@ -1,0 +1,228 @@
+package portaudio
+
+/*
+#cgo pkg-config: portaudio-2.0
+#cgo CFLAGS: -std=c11 -O2 -Wall
+#include "stream.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	pa "github.com/gordonklaus/portaudio"
+
+	"teahouse/internal/audio"
+)
+
+func quiet() { C.th_quiet() }
+func loud()  { C.th_loud() }
+
+// Errors of a stream that its device acts on.
+var (
+	errDead        = errors.New("no callback came for 500 ms")
+	errInterrupted = errors.New("interrupted")
+	errLate        = errors.New("not ready in time")
+)
+
+// silenceLimit is how long a stream may go without a callback before it is
+// taken for dead.
+const silenceLimit = 500 * time.Millisecond
+
+// startLimit is for how long after its opening a stream may take its time: a
+// PulseAudio sink that was idle may stand still for its whole buffer, 2 s, and
+// so may a headset without wires.
+const startLimit = 3 * time.Second
+
+// step is one size of buffers. Underruns lead from one to the next.
+type step struct {
+	period int // samples at 48 kHz between callbacks
+	ring   int // samples at 48 kHz that the speaker's ring takes: a block and what is left when the next is due
+	// latency is what the device is asked for.
+	latency time.Duration
+}
+
+var steps = []step{
+	{period: 240, ring: audio.BlockFrames + 240, latency: 10 * time.Millisecond},
+	{period: 480, ring: 2 * audio.BlockFrames, latency: 20 * time.Millisecond},
+}
+
+// captureRing is how much a microphone keeps for a reader that is late, in
+// seconds; what comes beyond it is lost.
+const captureRing = 0.2
+
+// stream is an open PortAudio stream: the C side and its wake-up. One
+// goroutine reads or writes; interrupt may come from any.
+type stream struct {
+	c           *C.th_stream
+	wake        *os.File // what the callback wakes
+	wakeFD      C.int    // what it writes to
+	wakeEnd     *os.File // the write end of a pipe, else nil
+	interrupted atomic.Bool
+	token       [8]byte
+	stats       C.th_stats // scratch
+	at, now     C.int64_t  // scratch: a local would escape to C and be allocated
+
+	capture  bool
+	channels int
+	rate     int
+	opened   time.Time
+	name     string
+	last     bool // there are no larger buffers
+}
+
+// openStream opens d, mono or stereo as it can, at 48 kHz or else at a rate
+// that it does.
+func openStream(d *pa.DeviceInfo, capture, stereo bool, st step) (*stream, error) {
+	channels, most := []int{1, 2}, d.MaxInputChannels
+	if stereo {
+		channels = []int{2, 1}
+	}
+	if !capture {
+		most = d.MaxOutputChannels
+	}
+	var first error
+	for _, rate := range []int{audio.Rate, int(d.DefaultSampleRate), 44100} {
+		if rate < audio.MinRate || rate > audio.MaxRate {
+			continue
+		}
+		for _, ch := range channels {
+			if ch > most {
+				continue
+			}
+			s, err := openStreamAs(d, capture, ch, rate, st)
+			if err == nil {
+				return s, nil
+			}
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	if first == nil {
+		first = audio.ErrNoDevice // of that direction
+	}
+	return nil, fmt.Errorf("open %q: %w", d.Name, first)
+}
+
+func openStreamAs(d *pa.DeviceInfo, capture bool, channels, rate int, st step) (*stream, error) {
+	var from, to C.int
+	if errno := C.th_wake_open(&from, &to); errno != 0 {
+		return nil, syscall.Errno(errno)
+	}
+	s := &stream{
+		wake: os.NewFile(uintptr(from), "wake"), wakeFD: to,
+		capture: capture, channels: channels, rate: rate, name: d.Name, opened: time.Now(),
+		last: st == steps[len(steps)-1],
+	}
+	if to != from {
+		s.wakeEnd = os.NewFile(uintptr(to), "wake")
+	}
+	config := C.th_config{
+		device: C.int(d.Index), channels: C.int(channels), rate: C.int(rate), wake: to,
+		period: C.int(st.period * rate / audio.Rate), latency: C.double(st.latency.Seconds()),
+		ring: C.int(math.Ceil(float64(st.ring*rate) / audio.Rate)),
+	}
+	if capture {
+		config.capture = 1
+		config.ring = C.int(captureRing * float64(rate))
+	}
+	if err := C.th_open(&config, &s.c); err != C.paNoError {
+		s.closeWake()
+		return nil, pa.Error(err)
+	}
+	return s, nil
+}
+
+// close must not run while another goroutine is in a method of s.
+func (s *stream) close() error {
+	err := C.th_close(s.c) // first: the callback writes to wakeFD until then
+	s.c = nil
+	s.closeWake()
+	if err != C.paNoError {
+		return pa.Error(err)
+	}
+	return nil
+}
+
+func (s *stream) closeWake() {
+	_ = s.wake.Close()
+	if s.wakeEnd != nil {
+		_ = s.wakeEnd.Close()
+	}
+}
+
+// interrupt makes a wait that runs, or else the next one, give errInterrupted.
+func (s *stream) interrupt() {
+	s.interrupted.Store(true)
+	C.th_wake(s.wakeFD)
+}
+
+// wait waits until frames can be read or written: nil, errInterrupted,
+// errLate if they cannot within patience, or errDead when the device has
+// stopped calling.
+func (s *stream) wait(frames int, patience time.Duration) error {
+	var deadline time.Time
+	for {
+		if s.interrupted.Load() {
+			return errInterrupted
+		}
+		if C.th_ready(s.c, C.int(frames)) != 0 {
+			return nil
+		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(patience)
+			if err := s.wake.SetReadDeadline(deadline); err != nil {
+				return fmt.Errorf("wait for %q: %w", s.name, err)
+			}
+		}
+		// A wake-up that is left over from before costs one more turn.
+		if _, err := s.wake.Read(s.token[:]); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("wait for %q: %w", s.name, err)
+			}
+			if s.dead() {
+				return errDead
+			}
+			return errLate
+		}
+	}
+}
+
+// dead tells whether the device has stopped calling.
+func (s *stream) dead() bool {
+	if time.Since(s.opened) < startLimit {
+		return false
+	}
+	C.th_get_stats(s.c, &s.stats)
+	return time.Duration(C.th_now()-s.stats.beat) > silenceLimit
+}
+
+// read fills frames, interleaved in the stream's channels, which wait has
+// found. at is when the frame of that index (in frames since the stream was
+// opened, which may lie between two) was at the microphone.
+func (s *stream) read(frames []float32, index float64) (at time.Time) {
+	C.th_read(s.c, (*C.float)(&frames[0]), C.int(len(frames)/s.channels), C.double(index), &s.at, &s.now)
+	return time.Now().Add(time.Duration(s.at - s.now))
+}
+
+// write gives the device frames, for which wait has found room.
+func (s *stream) write(frames []float32) {
+	C.th_write(s.c, (*C.float)(&frames[0]), C.int(len(frames)/s.channels))
+}
+
+// state is, as of now, the time to the air for what would be written next, and
+// how often the device or the ring had nothing to play, or the device lost what
+// it heard.
+func (s *stream) state() (buffered time.Duration, underruns uint64) {
+	C.th_get_stats(s.c, &s.stats)
+	since := time.Duration(C.th_now() - s.stats.beat)
+	fill := time.Duration(C.th_fill(s.c)) * time.Second / time.Duration(s.rate)
+	return max(0, fill+time.Duration(s.stats.host)-since), uint64(s.stats.xruns + s.stats.starved)
+}
