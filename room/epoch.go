@@ -25,6 +25,8 @@ type epoch struct {
 	number   uint32
 	secret   epochSecret
 	origin   *origin
+	id       epochID
+	tag      tag
 	sendFrom time.Time // when we begin to send in it
 	until    time.Time // when we cease to open what is sent in it; zero for the newest
 }
@@ -82,7 +84,7 @@ func (s *epochs) known() knownMessage {
 	}
 	return knownMessage{
 		Number: e.number, OriginNumber: e.origin.Number, Removals: e.origin.Removals,
-		Commitment: e.origin.Commitment, Epoch: e.secret.id(),
+		Commitment: e.origin.Commitment, Epoch: e.id,
 	}
 }
 
@@ -218,7 +220,7 @@ func (s *epochs) descend(o *origin) bool {
 }
 
 func (s *epochs) push(e *epoch, now time.Time, delay time.Duration) {
-	e.sendFrom = now.Add(delay)
+	e.id, e.tag, e.sendFrom = e.secret.id(), e.secret.tag(), now.Add(delay)
 	if old := s.newest(); old != nil {
 		old.until = now.Add(epochOpen)
 	}
@@ -296,7 +298,7 @@ func (s *epochs) owe(m Member, instance uint64, known *knownMessage, responder b
 			return stepNone // it will see that we are behind
 		case steps < e.steps():
 			return let
-		case known.Epoch != e.secret.id():
+		case known.Epoch != e.id:
 			return stepRenew
 		}
 		return stepNone

@@ -220,7 +220,7 @@ func (p *plane) setEpochs(epochs []*epoch, make func(*epoch) *sealer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range epochs {
-		t := e.secret.tag()
+		t := e.tag
 		tags = append(tags, t)
 		i := slices.IndexFunc(p.sealers, func(s *sending) bool { return s.epoch == t && s.number == e.number })
 		if i >= 0 {
@@ -245,8 +245,8 @@ func (p *plane) addLink(l *link) {
 	p.links = append(slices.Clone(p.links), l)
 }
 
+// removeLink ceases to send on l; what is on its way to us is still heard.
 func (p *plane) removeLink(l *link) {
-	l.voice.Store(nil)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.links = slices.DeleteFunc(slices.Clone(p.links), func(o *link) bool { return o == l })
@@ -305,7 +305,7 @@ func (v *voice) setEpochs(epochs []*epoch, make func(*epoch) *opener) {
 	defer v.mu.Unlock()
 	var keys []*voiceKey
 	for _, e := range epochs {
-		t := e.secret.tag()
+		t := e.tag
 		i := slices.IndexFunc(v.keys, func(k *voiceKey) bool { return k.epoch == t && k.number == e.number })
 		var k *voiceKey
 		if i >= 0 {

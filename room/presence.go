@@ -1,0 +1,379 @@
+package room
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"teahouse/internal/mesh"
+)
+
+// present shows ourselves and drops the silent when it is time, and tells when
+// to come again.
+func (r *Room) present(now time.Time) (next time.Time) {
+	if !r.presenceAt.After(now) {
+		r.announceSelf()
+	}
+	silent, next := r.roster.silent(now)
+	for _, m := range silent {
+		r.roster.remove(m, now)
+		r.memberGone(m, "has fallen silent")
+	}
+	return sooner(next, r.presenceAt)
+}
+
+// freshEntry signs our entry anew.
+func (r *Room) freshEntry() *entry {
+	r.own.Sequence++
+	if err := r.own.sign(r.id, r.cfg.Key, r.cfg.Network.SignAsHost); err != nil {
+		r.log.Debug("sign our entry", "err", err) // the network is closing
+	}
+	return &r.own
+}
+
+// announceSelf shows our entry to everybody, by session and by gossip.
+func (r *Room) announceSelf() {
+	r.presenceAt = time.Now().Add(jitter(presenceEvery, time.Second))
+	e := *r.freshEntry()
+	data := e.appendMessage(nil)
+	for s := range r.sessions {
+		if s.state == sessionOpen {
+			s.send(mesh.Roster, data)
+		}
+	}
+	if boxes := *r.boxes.Load(); len(boxes) > 0 {
+		r.gossip.publish(func(topic string) []byte { return boxes[0].seal(topic, &e) })
+	}
+}
+
+// show takes an entry of another member, verified, into the roster, and does
+// what follows from it.
+func (r *Room) show(e *entry) shown {
+	now := time.Now()
+	var flags uint16
+	if p := r.roster.present[e.Member]; p != nil {
+		flags = p.entry.Flags
+	}
+	what := r.roster.show(e, now)
+	switch what {
+	case shownJoined:
+		r.membersChanged()
+		r.memberEvents(e, 0, stateIn)
+	case shownChanged:
+		r.membersChanged()
+		r.memberEvents(e, flags, stateChanged)
+	case shownRestart:
+		r.silence(e.Member)
+		r.endSessionsOf(e.Member, func(s *session) bool { return s.far.instance == e.Instance }, e, "a newer instance has come")
+		r.membersChanged()
+		r.memberEvents(e, flags, stateChanged)
+	case shownLeft:
+		r.memberGone(e.Member, "left")
+	case shownOutdated, shownClash, shownFull:
+		r.count.entriesRefused.Add(1)
+	}
+	return what
+}
+
+// isPresent tells whether the instance that e is of is here.
+func (r *Room) isPresent(e *entry) bool {
+	p := r.roster.present[e.Member]
+	return p != nil && p.entry.Instance == e.Instance && sameInstance(&p.entry, e)
+}
+
+// memberGone does what follows from a member's going.
+func (r *Room) memberGone(m Member, reason string) {
+	r.handing.depart(m, time.Now())
+	r.silence(m)
+	r.endSessionsOf(m, nil, nil, reason)
+	r.membersChanged()
+	if e := r.roster.last(m); e != nil {
+		r.emit(Event{Kind: EventMember, Member: m, Info: e.info(time.Time{}, false), State: stateOut, Reason: reason})
+	}
+}
+
+// endSessionsOf ends the open sessions with a member, telling them last, if
+// any; those that keep says are spared.
+func (r *Room) endSessionsOf(m Member, keep func(*session) bool, last *entry, reason string) {
+	for s := range r.sessions {
+		if s.state != sessionOpen || s.far.member != m || keep != nil && keep(s) {
+			continue
+		}
+		if last != nil {
+			s.send(mesh.Urgent, last.appendMessage(nil))
+		}
+		r.endSession(s, reason)
+	}
+}
+
+// silence ends what is heard of a member's instance so far.
+func (r *Room) silence(m Member) {
+	if v := r.voices[m]; v != nil {
+		v.close()
+		delete(r.voices, m)
+	}
+}
+
+// voiceOf is what is heard of a present member.
+func (r *Room) voiceOf(m Member) *voice {
+	v := r.voices[m]
+	if v == nil {
+		v = &voice{plane: r.plane, member: m, instance: r.roster.present[m].entry.Instance}
+		r.voices[m] = v
+		r.setVoiceKeys(m, v)
+	}
+	return v
+}
+
+func (r *Room) setVoiceKeys(m Member, v *voice) {
+	e := &r.roster.present[m].entry
+	v.setEpochs(r.handing.held, func(p *epoch) *opener { return newOpener(&p.secret, r.id, m, e.Peer, e.Salt) })
+}
+
+// memberEvents tells of a member that came or changed.
+func (r *Room) memberEvents(e *entry, before uint16, state string) {
+	info := r.infoOf(e)
+	r.emit(Event{Kind: EventMember, Member: e.Member, Info: info, State: state})
+	if (e.Flags^before)&entryRecording != 0 {
+		r.emit(Event{Kind: EventRecording, Member: e.Member, Info: info})
+	}
+}
+
+func (r *Room) infoOf(e *entry) MemberInfo {
+	since := r.since
+	if p := r.roster.present[e.Member]; p != nil {
+		since = p.since
+	}
+	return e.info(since, e.Member == r.self)
+}
+
+// membersChanged makes the snapshot of Members.
+func (r *Room) membersChanged() {
+	members := make([]MemberInfo, 0, len(r.roster.present)+1)
+	for _, p := range r.roster.present {
+		members = append(members, p.entry.info(p.since, false))
+	}
+	slices.SortFunc(members, func(a, b MemberInfo) int { return slices.Compare(a.Member[:], b.Member[:]) })
+	members = slices.Insert(members, 0, r.own.info(r.since, true))
+	r.members.Store(&members)
+}
+
+// linksChanged makes the snapshot of Links.
+func (r *Room) linksChanged() {
+	links := []*link{}
+	for s := range r.sessions {
+		if s.state == sessionOpen {
+			links = append(links, s.link)
+		}
+	}
+	r.links.Store(&links)
+}
+
+func (r *Room) hasLink() bool { return len(*r.links.Load()) > 0 }
+
+func (r *Room) longestRTT() (longest time.Duration) {
+	for s := range r.sessions {
+		if s.state == sessionOpen {
+			longest = max(longest, s.link.roundTrip(), s.path.RTT)
+		}
+	}
+	return longest
+}
+
+// report sends the reports that are due.
+func (r *Room) report(now time.Time) (next time.Time) {
+	if !r.hasLink() {
+		return time.Time{}
+	}
+	if !r.reportAt.After(now) {
+		r.reportAt = now.Add(reportEvery)
+		r.reportAll(now, true)
+	}
+	return r.reportAt
+}
+
+func (r *Room) reportAll(now time.Time, due bool) {
+	for s := range r.sessions {
+		if s.state == sessionOpen {
+			s.link.sendReport(s.link.voice.Load(), now, due)
+		}
+	}
+}
+
+// epochChanged is told by handing of a new epoch.
+func (r *Room) epochChanged(reason string, apart bool) {
+	r.keysChanged()
+	if apart {
+		for s := range r.sessions {
+			if s.state == sessionOpen {
+				s.link.unheard()
+			}
+		}
+	}
+	r.reportAll(time.Now(), false)
+	r.emit(Event{Kind: EventEpoch, Number: r.handing.newest().number, Reason: reason})
+}
+
+// keysChanged gives the plane and the gossip the epochs that are held now.
+func (r *Room) keysChanged() {
+	held := r.handing.held
+	if slices.Equal(held, r.epochs) {
+		return
+	}
+	r.epochs = slices.Clone(held)
+	r.plane.setEpochs(held, func(e *epoch) *sealer {
+		return newSealer(&e.secret, r.id, r.self, r.peer, r.own.Salt)
+	})
+	for m, v := range r.voices {
+		r.setVoiceKeys(m, v)
+	}
+	boxes := make([]*rosterBox, 0, len(held))
+	for _, e := range held {
+		boxes = append(boxes, newRosterBox(&e.secret))
+	}
+	r.boxes.Store(&boxes)
+	if e := r.handing.newest(); e != nil {
+		r.epoch.Store(e.number)
+	} else {
+		r.epoch.Store(0)
+	}
+}
+
+// rival is another instance of this member key that others know of, and that
+// keeps us out.
+type rival struct {
+	entry *entry    // the newest that was shown; nil: none
+	first uint64    // the sequence that was shown first
+	since time.Time // when that was
+	heard time.Time // when its sequence last rose
+}
+
+const (
+	// A rival whose sequence has risen by rivalSigns after rivalDoubt lives:
+	// what is left of a dead one in others' rosters differs by less.
+	rivalSigns = 2
+	rivalDoubt = presenceEvery + 2*time.Second
+)
+
+// shownSelf is shown an entry of our own member key. live: it is known to be
+// here now. The newer instance stays, the older one goes (DESIGN section 5).
+func (r *Room) shownSelf(e *entry, live bool) {
+	if r.leaving || e.Instance < r.own.Instance || e.Instance == r.own.Instance && sameInstance(e, &r.own) {
+		return
+	}
+	if e.Instance == r.own.Instance {
+		// A copy of our home took the same number. One of the two takes a
+		// higher one; both would be wrong to, so they take different ones.
+		raise := e.Instance + 1
+		if r.peer < e.Peer {
+			raise++
+		}
+		r.raise(raise)
+		return
+	}
+	if live {
+		r.superseded()
+		return
+	}
+	now := time.Now()
+	v := &r.rival
+	switch {
+	case e.Flags&entryLeaving != 0:
+		r.raise(e.Instance + 1)
+	case v.entry == nil || e.Instance > v.entry.Instance:
+		*v = rival{entry: e, first: e.Sequence, since: now, heard: now}
+	case e.newer(v.entry):
+		v.entry, v.heard = e, now
+		if e.Sequence >= v.first+rivalSigns && now.Sub(v.since) >= rivalDoubt {
+			r.superseded()
+		}
+	}
+}
+
+// checkRival takes a rival's place once it has fallen silent.
+func (r *Room) checkRival(now time.Time) (next time.Time) {
+	if r.rival.entry == nil {
+		return time.Time{}
+	}
+	at := r.rival.heard.Add(presenceGone)
+	if at.After(now) {
+		return at
+	}
+	r.raise(r.rival.entry.Instance + 1)
+	return time.Time{}
+}
+
+func (r *Room) superseded() {
+	r.emitError("superseded", ErrSuperseded.Error())
+	r.die(ErrSuperseded)
+}
+
+// raise makes us a new instance, once its number is safely stored.
+func (r *Room) raise(to uint64) {
+	if r.raising {
+		return
+	}
+	r.rival = rival{}
+	if r.cfg.RaiseInstance == nil {
+		r.superseded()
+		return
+	}
+	r.raising = true
+	r.spawn(func() {
+		err := r.cfg.RaiseInstance(to)
+		r.post(nil, func() {
+			r.raising = false
+			if err != nil {
+				r.emitError("instance", "the instance number cannot be stored: "+err.Error())
+				r.die(errors.Join(ErrSuperseded, err))
+				return
+			}
+			r.restart(to)
+		})
+	})
+}
+
+// restart goes on as a new instance, as if the program had been started again:
+// with nobody met and no key but its own.
+func (r *Room) restart(instance uint64) {
+	if r.leaving {
+		return
+	}
+	for s := range r.sessions {
+		r.endSession(s, "we begin anew")
+	}
+	for m := range r.voices {
+		r.silence(m)
+	}
+	now := time.Now()
+	gone := r.roster
+	r.roster = newRoster()
+	r.own.Instance, r.own.Salt, r.own.Sequence = instance, newSalt(), 0
+	r.plane.restart()
+	r.handing = r.newHanding()
+	r.keysChanged()
+	for _, c := range r.seeking.candidates {
+		c.fails, c.next = 0, now.Add(closeAfter)
+	}
+	r.membersChanged()
+	for m, p := range gone.present {
+		r.emit(Event{Kind: EventMember, Member: m, Info: p.entry.info(p.since, false), State: stateOut, Reason: "we begin anew"})
+	}
+	r.freshEntry()
+}
+
+// meetSelf meets another living instance of our own member key.
+func (r *Room) meetSelf(s *session, e *entry) {
+	switch {
+	case e.Instance > r.own.Instance:
+		r.superseded()
+	case e.Instance < r.own.Instance:
+		if !s.initiator {
+			s.send(mesh.Urgent, r.freshEntry().appendMessage(nil))
+		}
+	default:
+		r.shownSelf(e, true)
+		s.send(mesh.Urgent, r.own.appendMessage(nil))
+	}
+	r.refuse(s, "another instance of this member")
+}

@@ -1,0 +1,345 @@
+package room
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"teahouse/internal/mesh"
+)
+
+const (
+	// While nobody has been met the DHT is asked again after findFirst,
+	// doubling to findMost; once somebody has, each findCalm, in which groups
+	// that began apart find each other.
+	findFirst = 500 * time.Millisecond
+	findMost  = 30 * time.Second
+	findCalm  = time.Minute
+	findTime  = 20 * time.Second // for one search
+
+	provideRetryFirst = time.Second
+	provideRetryMost  = time.Minute
+
+	// Beacons go out at join, after beaconSecond, then each beaconEvery with a
+	// jitter of a fifth.
+	beaconSecond = 2 * time.Second
+	beaconEvery  = 30 * time.Second
+
+	// maxCandidates is how many peers are remembered that may be in the room,
+	// maxOpens how many sessions are being opened at once.
+	maxCandidates = 512
+	maxOpens      = 8
+	openTime      = 15 * time.Second
+	openFirst     = time.Second
+	openMost      = time.Minute
+	// yield is how much later the larger peer id dials where both sides have
+	// just heard of each other, so that one session is opened, not two.
+	yield = 300 * time.Millisecond
+)
+
+// candidate is a peer that may be in the room.
+type candidate struct {
+	addrs   []mesh.Addr
+	heard   time.Time // when we last heard of it
+	opening bool
+	fails   int
+	next    time.Time // not to be dialled before
+}
+
+// rendezvous is how a room finds its members: whom it has heard of, and when
+// to look again. Owned by the room.
+type rendezvous struct {
+	candidates map[mesh.PeerID]*candidate
+	opening    int
+
+	hour        int64
+	stopProvide context.CancelFunc
+	finding     bool
+	findAt      time.Time
+	findPause   time.Duration
+	beaconAt    time.Time
+	beacons     int
+	topicsAt    time.Time
+}
+
+func newRendezvous(now time.Time) rendezvous {
+	return rendezvous{
+		candidates: make(map[mesh.PeerID]*candidate), stopProvide: func() {},
+		findAt: now, findPause: findFirst, beaconAt: now, topicsAt: now,
+	}
+}
+
+// seek does what is due to find others, and tells when to come again.
+func (r *Room) seek(now time.Time) (next time.Time) {
+	v := &r.seeking
+	if hour := now.Unix() / 3600; hour != v.hour {
+		v.hour = hour
+		v.stopProvide()
+		v.stopProvide = r.provide(now)
+	}
+	if !v.topicsAt.After(now) {
+		v.topicsAt = now.Add(time.Minute)
+		r.gossip.retopic(now)
+	}
+	if !v.beaconAt.After(now) {
+		r.gossip.publish(r.sealBeacon)
+		v.beacons++
+		v.beaconAt = now.Add(jitter(beaconEvery, beaconEvery/5))
+		if v.beacons == 1 {
+			v.beaconAt = now.Add(beaconSecond)
+		}
+	}
+	if !v.findAt.After(now) && !v.finding {
+		r.find(now)
+	}
+	next = sooner(v.topicsAt, v.beaconAt)
+	next = sooner(next, time.Unix((v.hour+1)*3600, 0))
+	if !v.finding {
+		next = sooner(next, v.findAt)
+	}
+	return sooner(next, r.dial(now))
+}
+
+func (r *Room) sealBeacon(topic string) []byte { return r.beacons.seal(topic, r.cfg.Network.Self()) }
+
+// provide announces us in the DHT for as long as the hour is this one.
+func (r *Room) provide(now time.Time) context.CancelFunc {
+	key, _ := r.cfg.Secret.dhtKeys(now)
+	ctx, cancel := context.WithCancel(r.ctx)
+	r.spawn(func() {
+		for pause := provideRetryFirst; ; pause = min(2*pause, provideRetryMost) {
+			err := r.cfg.Network.Provide(ctx, key)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			r.log.Debug("the DHT did not take our record", "err", err)
+			if !r.sleep(jitter(pause, pause/5), ctx.Done()) {
+				return
+			}
+		}
+	})
+	return cancel
+}
+
+// find looks for others under the keys of this hour and its neighbours.
+func (r *Room) find(now time.Time) {
+	r.seeking.finding = true
+	_, keys := r.cfg.Secret.dhtKeys(now)
+	r.spawn(func() {
+		ctx, cancel := context.WithTimeout(r.ctx, findTime)
+		defer cancel()
+		var searches sync.WaitGroup
+		for _, key := range keys {
+			searches.Go(func() {
+				err := r.cfg.Network.Find(ctx, key, func(p mesh.Peer) {
+					r.post(ctx.Done(), func() { r.heardOf(p, true, false) })
+				})
+				if err != nil {
+					r.log.Debug("search in the DHT", "err", err)
+				}
+			})
+		}
+		searches.Wait()
+		r.post(nil, r.found)
+	})
+}
+
+// found sets the time of the next search.
+func (r *Room) found() {
+	v := &r.seeking
+	v.finding = false
+	pause := v.findPause
+	switch {
+	case r.hasLink() || v.findPause >= findMost:
+		v.findPause, pause = findMost, findCalm
+	default:
+		v.findPause = min(2*v.findPause, findMost)
+	}
+	v.findAt = time.Now().Add(jitter(pause, pause/10))
+}
+
+// heardOf takes note of a peer that may be in the room. alive: it has just
+// said so itself. both: it will hear of us at the same time.
+func (r *Room) heardOf(p mesh.Peer, alive, both bool) {
+	if p.ID == r.peer {
+		return
+	}
+	if _, ok := p.ID.PublicKey(); !ok {
+		return
+	}
+	now := time.Now()
+	c := r.seeking.candidates[p.ID]
+	if c == nil {
+		if len(r.seeking.candidates) >= maxCandidates && !r.dropCandidate() {
+			return
+		}
+		c = &candidate{}
+		if both && r.peer > p.ID {
+			c.next = now.Add(yield)
+		}
+		r.seeking.candidates[p.ID] = c
+	} else if alive && c.fails > 2 {
+		c.fails, c.next = 2, now // it lives: no need to wait out a minute
+	}
+	c.heard = now
+	if len(p.Addrs) > 0 {
+		c.addrs = p.Addrs[:min(len(p.Addrs), mesh.MaxAddrs)]
+	}
+	r.wake()
+}
+
+// dropCandidate forgets the candidate that promises least: one that could not
+// be reached, heard of longest ago; false: all are in use.
+func (r *Room) dropCandidate() bool {
+	var worst mesh.PeerID
+	var w *candidate
+	for id, c := range r.seeking.candidates {
+		if c.opening || r.sessionsWith(id) {
+			continue
+		}
+		if w == nil || c.fails > w.fails || c.fails == w.fails && c.heard.Before(w.heard) {
+			worst, w = id, c
+		}
+	}
+	if w == nil {
+		return false
+	}
+	delete(r.seeking.candidates, worst)
+	return true
+}
+
+// dial opens sessions with candidates whose time has come, and tells when the
+// next one's does.
+func (r *Room) dial(now time.Time) (next time.Time) {
+	for _, p := range r.roster.present {
+		if r.seeking.candidates[p.entry.Peer] == nil && !r.sessionsWith(p.entry.Peer) {
+			r.heardOf(mesh.Peer{ID: p.entry.Peer}, false, true)
+		}
+	}
+	for id, c := range r.seeking.candidates {
+		if c.opening || r.sessionsWith(id) {
+			continue
+		}
+		if c.next.After(now) {
+			next = sooner(next, c.next)
+			continue
+		}
+		if r.seeking.opening >= maxOpens || len(r.sessions) >= 2*MaxMembers {
+			continue // one of those that are under way will wake us
+		}
+		r.open(mesh.Peer{ID: id, Addrs: c.addrs}, c)
+	}
+	return next
+}
+
+func (r *Room) open(p mesh.Peer, c *candidate) {
+	c.opening = true
+	r.seeking.opening++
+	r.spawn(func() {
+		ctx, cancel := context.WithTimeout(r.ctx, openTime)
+		defer cancel()
+		s, err := r.cfg.Network.Open(ctx, p, r.door)
+		if err != nil {
+			r.log.Debug("open a session", "peer", p.ID, "err", err)
+		}
+		posted := r.post(nil, func() {
+			r.seeking.opening--
+			c.opening = false
+			c.backOff(time.Now())
+			if err == nil {
+				r.begin(r.newSession(s))
+			}
+			r.wake()
+		})
+		if !posted && err == nil {
+			_ = s.Close() // the room has ended; nothing is left to be told
+		}
+	})
+}
+
+// backOff sets when a candidate may be dialled again, should there be no
+// session with it then.
+func (c *candidate) backOff(now time.Time) {
+	pause := min(openFirst<<min(c.fails, 10), openMost)
+	c.fails++
+	c.next = now.Add(jitter(pause, pause/4))
+}
+
+// met is told that a session with a peer has been opened in full.
+func (r *Room) met(id mesh.PeerID) {
+	if c := r.seeking.candidates[id]; c != nil {
+		c.fails = 0
+	} else {
+		r.heardOf(mesh.Peer{ID: id}, true, true)
+	}
+}
+
+// parted is told that a session with a peer has ended: it is dialled again,
+// but not at once, because it may be going.
+func (r *Room) parted(id mesh.PeerID) {
+	if c := r.seeking.candidates[id]; c != nil && !c.opening {
+		c.backOff(time.Now())
+	}
+}
+
+func (r *Room) sessionsWith(id mesh.PeerID) bool {
+	for s := range r.sessions {
+		if s.peer == id && s.state != sessionClosing {
+			return true
+		}
+	}
+	return false
+}
+
+// peersFor is the PEERS for one session: ourselves, and where to find others.
+func (r *Room) peersFor(to *session) []byte {
+	peers := []mesh.Peer{r.cfg.Network.Self()}
+	for s := range r.sessions {
+		if s == to || s.state != sessionOpen || s.peer == to.peer || len(peers) >= maxPeers {
+			continue
+		}
+		if c := r.seeking.candidates[s.peer]; c != nil && len(c.addrs) > 0 {
+			peers = append(peers, mesh.Peer{ID: s.peer, Addrs: c.addrs})
+		}
+	}
+	return appendPeersMessage(nil, peers)
+}
+
+// takePeers takes PEERS, and passes on where the one that sent it is.
+func (s *session) takePeers(peers []mesh.Peer) {
+	if s.state != sessionOpen {
+		return
+	}
+	r := s.room
+	for _, p := range peers {
+		c := r.seeking.candidates[p.ID]
+		news := p.ID == s.peer && len(p.Addrs) > 0 && (c == nil || len(c.addrs) == 0)
+		r.heardOf(p, false, true)
+		if !news {
+			continue
+		}
+		data := appendPeersMessage(nil, []mesh.Peer{p})
+		for o := range r.sessions {
+			if o != s && o.state == sessionOpen {
+				o.send(mesh.Roster, data)
+			}
+		}
+	}
+}
+
+// jitter spreads d evenly by up to by to each side.
+func jitter(d, by time.Duration) time.Duration {
+	if by <= 0 {
+		return d
+	}
+	return d - by + rand.N(2*by)
+}
+
+// sooner is the earlier of two times, of which zero is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
