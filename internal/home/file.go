@@ -34,7 +34,7 @@ func writeFile(path string, data []byte) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(aside) //nolint:errcheck // the error that counts is on its way out
+			os.Remove(aside)
 		}
 	}()
 	if _, err := f.Write(data); err != nil {

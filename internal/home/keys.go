@@ -30,7 +30,7 @@ func (h *Home) localKey() ([]byte, error) {
 			return nil, fmt.Errorf("%s is missing, so the member keys beside it cannot be named: %w", path, ErrCorrupt)
 		}
 		key = make([]byte, 32)
-		rand.Read(key) //nolint:errcheck // crypto/rand.Read never fails since Go 1.24
+		rand.Read(key) // never fails, since Go 1.24
 		err = writeRecord(path, "local-key", key)
 	}
 	if err != nil {
@@ -129,7 +129,7 @@ func (h *Home) Enter(room [16]byte) (*Member, error) {
 		m.Instance = binary.BigEndian.Uint64(value[ed25519.SeedSize:])
 	}
 	var random [4]byte
-	rand.Read(random[:]) //nolint:errcheck // never fails since Go 1.24
+	rand.Read(random[:]) // never fails since Go 1.24
 	step := 1 + uint64(binary.BigEndian.Uint32(random[:])%instanceStep)
 	if err := m.store(m.Instance + step); err != nil {
 		return nil, err

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"teahouse/internal/home"
+	"teahouse/node"
+	"teahouse/room"
+)
+
+// house is one node at work on one home, and the room it sits in.
+//
+//	goroutine               ends by
+//	views (stdout, screen)  hub.close, at the very end
+//	control socket          control.close
+//	room: events, stats     seat.leave
+//	voice, node, room       their own Close
+type house struct {
+	// Constant after openHouse.
+	home        *home.Home
+	dirs        home.Dirs
+	network     node.Network
+	networkName string
+	node        *node.Node
+	hub         *hub
+	log         *slog.Logger
+	started     time.Time
+	// stop ends the program in an orderly way; the first reason counts.
+	stop context.CancelCauseFunc
+
+	mu   sync.Mutex
+	seat *seat // nil while in no room
+}
+
+// The reasons for which a program ends well.
+var (
+	errSignal  = errors.New("signal")
+	errForOver = errors.New("--for is over")
+	errMicOver = errors.New("the microphone has ended")
+	errAsked   = errors.New("asked to leave")
+)
+
+// openHouse locks the home and finds the network; startNode must follow. What
+// could spoil something of another node on the same home comes after it.
+func openHouse(f *homeFlags, networkName string, hub *hub, log *slog.Logger, stop context.CancelCauseFunc) (h *house, err error) {
+	dirs, err := f.dirs()
+	if err != nil {
+		return nil, err
+	}
+	h = &house{dirs: dirs, hub: hub, log: log, started: time.Now(), stop: stop}
+	if h.home, err = home.Open(dirs, log); err != nil {
+		return nil, err
+	}
+	if err := h.chooseNetwork(networkName); err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// startNode goes onto the network and says so.
+func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) error {
+	peers, err := readPeers(n.Peer)
+	if err != nil {
+		return err
+	}
+	key := home.FreshKey()
+	if n.KeepIdentity || bootstrap {
+		if key, err = h.home.HostKey(); err != nil {
+			return err
+		}
+	}
+	listen, err := h.listenAddrs(n.Listen, bootstrap)
+	if err != nil {
+		return err
+	}
+	h.node, err = node.New(ctx, node.Config{
+		HostKey:   key,
+		Network:   h.network,
+		Listen:    listen,
+		Peers:     peers,
+		Bootstrap: bootstrap,
+		Transport: node.Transport(n.Transport),
+		Log:       h.log,
+	})
+	if err != nil {
+		return err
+	}
+	peer, addrs := h.identity()
+	h.hub.publish(listeningEvent{headOf("listening", time.Now(), ""), peer, addrs})
+	return nil
+}
+
+// chooseNetwork finds the network's secret, from the cache if it can.
+func (h *house) chooseNetwork(name string) error {
+	if name == "" {
+		settings, err := home.ReadConfig(h.dirs)
+		if err != nil {
+			return usage("%v", err)
+		}
+		name = settings.Network
+	}
+	if name == "" {
+		name = node.LANName
+	}
+	normal, err := node.NormaliseNetworkName(name)
+	if err != nil {
+		return usage("--network %q: %v", name, err)
+	}
+	h.networkName = normal
+	if normal == node.LANName {
+		h.network = node.LAN()
+		return nil
+	}
+	seed, err := h.home.Derived("network\x00"+normal, func() [32]byte { return node.AdHocSeed(normal) })
+	if err != nil {
+		return err
+	}
+	h.network = node.NetworkFromSeed(seed)
+	return nil
+}
+
+// roomSecret finds an open room's secret, from the cache if it can.
+func (h *house) roomSecret(topic string) (room.Secret, string, error) {
+	name, err := room.NormaliseTopic(topic)
+	if err != nil {
+		return room.Secret{}, "", usage("the room %q: %v", topic, err)
+	}
+	var derivation error
+	secret, err := h.home.Derived("topic\x00"+h.network.ID+"\x00"+name, func() [32]byte {
+		s, err := room.OpenSecret(name, h.network.Secret)
+		derivation = err
+		return s
+	})
+	return room.Secret(secret), name, errors.Join(err, derivation)
+}
+
+// enter joins a room; the seat is taken until leave.
+func (h *house) enter(ctx context.Context, topic string, f *voiceFlags, s *sound) (*seat, error) {
+	st, err := takeSeat(ctx, h, topic, f, s)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	h.seat = st
+	h.mu.Unlock()
+	return st, nil
+}
+
+// current is the seat, or nil.
+func (h *house) current() *seat {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.seat
+}
+
+// leave gives the seat up and waits for it.
+func (h *house) leave() {
+	h.mu.Lock()
+	st := h.seat
+	h.seat = nil
+	h.mu.Unlock()
+	if st != nil {
+		st.leave()
+	}
+}
+
+// close leaves the room, and ends the node and the home.
+func (h *house) close() {
+	h.leave()
+	if h.node != nil {
+		if err := h.node.Close(); err != nil {
+			h.log.Warn("node not closed cleanly", "err", err)
+		}
+	}
+	if h.home != nil {
+		_ = h.home.Close() // the kernel gives the lock back in any case
+	}
+}

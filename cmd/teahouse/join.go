@@ -1,0 +1,340 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// joinCmd is a room in the terminal, or in JSON for scripts.
+type joinCmd struct {
+	Room string `arg:"" help:"Name of the room."`
+	homeFlags
+	networkFlags
+	voiceFlags
+	jsonFlag
+}
+
+// runCmd is a node, and a room if one is given.
+type runCmd struct {
+	Room string `arg:"" optional:"" help:"Name of the room to join."`
+	homeFlags
+	networkFlags
+	voiceFlags
+	jsonFlag
+}
+
+func (c *joinCmd) Run(a *app) error {
+	t := &talk{app: a, topic: c.Room, home: &c.homeFlags, network: &c.networkFlags, voice: &c.voiceFlags, json: c.JSON, leaveEnds: true}
+	if err := t.check(); err != nil {
+		return t.fail(err)
+	}
+	attached, err := t.attach()
+	if attached || err != nil {
+		return t.fail(err)
+	}
+	return t.fail(t.run())
+}
+
+func (c *runCmd) Run(a *app) error {
+	t := &talk{app: a, topic: c.Room, home: &c.homeFlags, network: &c.networkFlags, voice: &c.voiceFlags, json: c.JSON}
+	if c.Room == "" {
+		for _, flag := range voiceFlagNames {
+			if a.given[flag] {
+				return t.fail(usage("--%s is for a room: name one, as in `teahouse run ROOM --%s ...`, or leave the flag out", flag, flag))
+			}
+		}
+	}
+	if err := t.check(); err != nil {
+		return t.fail(err)
+	}
+	return t.fail(t.run())
+}
+
+// The flags that mean nothing to a node that runs already.
+var (
+	networkFlagNames = []string{"network", "listen", "peer", "keep-identity", "transport", "mdns", "wait"}
+	voiceFlagNames   = []string{"mic", "speaker", "mic-after", "nick", "listen-only", "muted", "allow-recording", "for", "exit-on-mic-end"}
+)
+
+// talk is one `join` or `run` from start to end.
+type talk struct {
+	app     *app
+	topic   string // empty: a node in no room
+	home    *homeFlags
+	network *networkFlags
+	voice   *voiceFlags
+	json    bool
+	// leaveEnds: the program ends when the room is left by a verb.
+	leaveEnds bool
+	bootstrap bool
+
+	hub   *hub
+	house *house
+	views sync.WaitGroup
+}
+
+func (t *talk) check() error {
+	if err := t.network.check(); err != nil {
+		return err
+	}
+	return t.voice.check(t.app.given)
+}
+
+// fail prints the error event that scripts read, and passes err on.
+func (t *talk) fail(err error) error {
+	if err != nil && t.json {
+		writeStdout(encode(newError(explain(err), "")))
+	}
+	return err
+}
+
+// run is the whole life of a node: home, devices, network, room, and back.
+func (t *talk) run() (err error) {
+	a := t.app
+	t.hub = newHub()
+	log := t.home.logger(a.screen)
+	if t.house, err = openHouse(t.home, t.network.Network, t.hub, log, a.stop); err != nil {
+		return err
+	}
+	var devices *sound
+	if t.topic != "" {
+		if devices, err = openSound(t.voice, a.given, log); err != nil {
+			t.house.close()
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	t.startViews(ctx)
+	server, err := t.start(devices)
+	if err == nil {
+		err = t.stay()
+	}
+	// Back, in the order in which others see it: the room, then the network.
+	if server != nil {
+		server.stopAccepting()
+	}
+	t.house.close()
+	t.hub.close()
+	if server != nil {
+		server.close()
+	}
+	t.awaitViews(cancel)
+	return err
+}
+
+// start goes onto the network, opens the control socket and joins the room.
+// It takes over devices in any case.
+func (t *talk) start(devices *sound) (*control, error) {
+	h := t.house
+	if err := h.startNode(t.app.ctx, t.network, t.bootstrap); err != nil {
+		if devices != nil {
+			devices.close()
+		}
+		if t.app.ctx.Err() != nil {
+			return nil, nil // ended by a signal meanwhile; stay sees it too
+		}
+		return nil, err
+	}
+	server, err := openControl(h)
+	if err != nil {
+		if devices != nil {
+			devices.close()
+		}
+		return nil, err
+	}
+	if devices == nil {
+		return server, nil
+	}
+	if devices.notice != "" {
+		t.app.screen.println(devices.notice)
+	}
+	_, err = h.enter(t.app.ctx, t.topic, t.voice, devices)
+	return server, err
+}
+
+// stay waits for the reason to end, and makes an error of those that are one.
+func (t *talk) stay() error {
+	a := t.app
+	var ended <-chan struct{}
+	var micEnded <-chan error
+	var over, micOver, tooLate <-chan time.Time
+	st := t.house.current()
+	if st != nil {
+		ended, micEnded = st.ended, st.micEnded
+	}
+	if t.voice.For > 0 {
+		over = time.After(t.voice.For)
+	}
+	var met <-chan time.Time
+	if t.network.Wait > 0 {
+		deadline := time.NewTimer(t.network.Wait)
+		defer deadline.Stop()
+		poll := time.NewTicker(100 * time.Millisecond)
+		defer poll.Stop()
+		tooLate, met = deadline.C, poll.C
+	}
+	for {
+		select {
+		case <-a.ctx.Done():
+			return t.stopped(context.Cause(a.ctx))
+		case <-over:
+			return nil
+		case err := <-micEnded:
+			if err != nil {
+				t.hub.publish(newError(wrap(err, exitAudio, "device", "the microphone has failed (%v): nobody hears you until you join again", err), st.id.String()))
+			} else if t.voice.ExitOnMicEnd {
+				micOver = time.After(time.Second)
+			}
+		case <-micOver:
+			return nil
+		case <-met:
+			if t.house.nodes() > 0 {
+				tooLate, met = nil, nil
+			}
+		case <-tooLate:
+			return fail(exitNetwork, "network", "no other node of the network %q was met within %v: check --network and --peer, and that a node runs there", t.house.networkName, t.network.Wait)
+		case <-ended:
+			// Not by Leave, which comes later: the room has put us out.
+			return explain(st.room.Err()).orNil()
+		}
+	}
+}
+
+// stopped is what a reason to stop means for the exit code.
+func (t *talk) stopped(cause error) error {
+	if errors.Is(cause, errSignal) || errors.Is(cause, errAsked) {
+		return nil
+	}
+	return cause
+}
+
+// startViews shows what happens: as JSON lines on standard output, or to
+// people, with single keys where there is a terminal.
+func (t *talk) startViews(ctx context.Context) {
+	a := t.app
+	f := t.hub.subscribe()
+	if t.json {
+		t.views.Go(func() {
+			defer a.guard()
+			for {
+				l, ok := f.next(ctx)
+				if !ok {
+					return
+				}
+				if !writeStdout(l.text) {
+					a.stop(errAsked) // nobody reads any more
+					return
+				}
+			}
+		})
+		t.readVerbs(ctx, t.answer)
+		return
+	}
+	keys := a.takeKeyboard()
+	p := newPeople(a.screen, keys, false)
+	t.views.Go(func() {
+		defer a.guard()
+		for {
+			l, ok := f.next(ctx)
+			if !ok {
+				return
+			}
+			p.show(l.text, time.Now())
+		}
+	})
+	if keys {
+		t.readKeys(ctx, func(verb string) {
+			if r := t.house.do(request{Verb: verb}); !r.OK {
+				a.screen.println("! " + r.Message)
+			}
+		})
+	}
+}
+
+// awaitViews gives the views a second to show what is left; who does not read
+// must not keep us.
+func (t *talk) awaitViews(cancel context.CancelFunc) {
+	shown := make(chan struct{})
+	go func() {
+		t.views.Wait()
+		close(shown)
+	}()
+	select {
+	case <-shown:
+	case <-time.After(time.Second):
+		cancel()
+	}
+}
+
+// readKeys turns keys into verbs.
+func (t *talk) readKeys(ctx context.Context, do func(verb string)) {
+	a := t.app
+	go func() { // ends with the program: a terminal cannot be waited on otherwise
+		defer a.guard()
+		a.keys.read(ctx, func(key byte) {
+			switch key {
+			case 'm', 'M':
+				do("toggle")
+			case 'q', 'Q':
+				a.stop(errAsked)
+			case '?', 'h':
+				a.screen.println("m mutes and unmutes you, q leaves.")
+			}
+		})
+	}()
+}
+
+// readVerbs takes verbs from standard input, one a line. Its end is ignored.
+func (t *talk) readVerbs(ctx context.Context, answer func(verb string)) {
+	a := t.app
+	go func() { // as in readKeys
+		defer a.guard()
+		in := bufio.NewScanner(io.LimitReader(os.Stdin, 1<<30))
+		in.Buffer(make([]byte, 0, 256), 1024)
+		for in.Scan() && ctx.Err() == nil {
+			if verb := strings.TrimSpace(in.Text()); verb != "" {
+				answer(verb)
+			}
+		}
+	}()
+}
+
+// answer carries out a verb of standard input; the answer is an event.
+func (t *talk) answer(verb string) { t.hub.publish(newReply(verb, t.verb(verb))) }
+
+func (t *talk) verb(verb string) reply {
+	switch verb {
+	case "status", "mute", "unmute", "leave":
+		return t.house.do(request{Verb: verb})
+	}
+	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute or leave", verb)}
+}
+
+// takeKeyboard tells whether single keys can be taken.
+func (a *app) takeKeyboard() bool {
+	if a.screen.width() == 0 {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keys = openKeyboard()
+	return a.keys != nil
+}
+
+var stdout sync.Mutex
+
+// writeStdout writes one line; false if nobody reads it.
+func writeStdout(text []byte) bool {
+	stdout.Lock()
+	defer stdout.Unlock()
+	_, err := os.Stdout.Write(append(text, '\n'))
+	return err == nil
+}

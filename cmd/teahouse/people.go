@@ -1,0 +1,334 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// people turns events into lines that people read. It takes events as their
+// JSON, so that a view that is attached to a running node shows the same.
+type people struct {
+	screen *screen
+	keys   bool // m and q are taken, and the bottom line is shown
+	view   bool // attached to a node that goes on without us
+
+	name       string // of the room; empty while in none
+	muted      bool
+	silent     bool // no microphone
+	members    map[string]*personLine
+	order      []string // who speaks now, by when they began
+	lastSpoke  string
+	lastSpokeT time.Time
+}
+
+type personLine struct {
+	nick, member     string
+	muted, recording bool
+	path             string
+}
+
+func newPeople(s *screen, keys, view bool) *people {
+	return &people{screen: s, keys: keys, view: view, members: map[string]*personLine{}}
+}
+
+// decoded has the fields of every event that people see.
+type decoded struct {
+	Event      string   `json:"event"`
+	Addrs      []string `json:"addrs"`
+	Name       string   `json:"name"`
+	Member     string   `json:"member"`
+	Others     int      `json:"others"`
+	Nick       string   `json:"nick"`
+	State      string   `json:"state"`
+	Muted      bool     `json:"muted"`
+	ListenOnly bool     `json:"listen_only"`
+	Recording  bool     `json:"recording"`
+	On         bool     `json:"on"`
+	Reason     string   `json:"reason"`
+	Path       string   `json:"path"`
+	Transport  string   `json:"transport"`
+	Remote     string   `json:"remote"`
+	RTTms      float64  `json:"rtt_ms"`
+	Self       bool     `json:"self"`
+	Code       string   `json:"code"`
+	Message    string   `json:"message"`
+}
+
+// show takes one event.
+func (p *people) show(text []byte, now time.Time) {
+	var e decoded
+	if err := json.Unmarshal(text, &e); err != nil {
+		return // from a newer node: not for us
+	}
+	switch e.Event {
+	case "listening":
+		p.listening(&e)
+	case "joined":
+		p.joined(&e)
+	case "muted":
+		p.setMuted(e.On)
+	case "member":
+		p.member(&e)
+	case "speaking":
+		p.speaking(&e, now)
+	case "recording":
+		p.recording(&e)
+	case "link":
+		p.link(&e)
+	case "error":
+		p.say(styleAlarm, "! ", plain(e.Message))
+	case "left":
+		p.left(&e)
+	}
+	p.bottom()
+}
+
+func (p *people) say(style string, parts ...string) {
+	p.screen.println(p.screen.paint(style, strings.Join(parts, "")))
+}
+
+func (p *people) listening(e *decoded) {
+	if len(e.Addrs) > 0 {
+		p.say(styleDim, "Others can start from this node with --peer ", e.Addrs[0])
+	}
+}
+
+func (p *people) joined(e *decoded) {
+	p.name, p.muted, p.silent = plain(e.Name), e.Muted, e.ListenOnly
+	with := "nobody else is here yet"
+	switch {
+	case e.Others == 1:
+		with = "one other is here"
+	case e.Others > 1:
+		with = fmt.Sprintf("%d others are here", e.Others)
+	}
+	p.say(styleBold, "You are in ", p.name, " as ", plain(e.Nick), "; ", with, ".")
+	p.say(styleDim, "Anyone who knows the name ", p.name, " can join: it is as private as the name.")
+	if e.Recording {
+		p.say(styleAlarm, "You are recording. Everybody in the room sees it; only those who allow it are in the file.")
+	}
+	switch {
+	case p.silent:
+		p.say(styleDim, "You have no microphone here: you listen.")
+	case p.muted:
+		p.sayMuted()
+	}
+}
+
+func (p *people) sayMuted() {
+	hint := ""
+	if p.keys {
+		hint = " Press m to speak."
+	}
+	p.say(styleAlarm, "You are MUTED: nobody hears you.", hint)
+}
+
+func (p *people) setMuted(muted bool) {
+	if p.name == "" || p.silent || muted == p.muted {
+		return
+	}
+	p.muted = muted
+	if muted {
+		p.sayMuted()
+		return
+	}
+	hint := ""
+	if p.keys {
+		hint = " Press m to mute."
+	}
+	p.say(styleLive, "You are LIVE: everybody here hears you.", hint)
+}
+
+func (p *people) member(e *decoded) {
+	if e.Self {
+		return
+	}
+	old := p.members[e.Member]
+	if e.State == "out" {
+		if old == nil {
+			old = &personLine{nick: plain(e.Nick), member: e.Member}
+		}
+		p.say("", "- ", p.call(old), " has left")
+		delete(p.members, e.Member)
+		p.stopSpeaking(e.Member)
+		return
+	}
+	now := &personLine{nick: plain(e.Nick), member: e.Member, muted: e.Muted, recording: e.Recording}
+	if old != nil {
+		now.path = old.path
+	}
+	p.members[e.Member] = now
+	switch {
+	case old == nil:
+		muted := ""
+		if e.Muted && !e.ListenOnly {
+			muted = ", muted"
+		} else if e.ListenOnly {
+			muted = ", listening only"
+		}
+		p.say(styleGood, "+ ", p.call(now), " is here", muted)
+	case old.nick != now.nick:
+		p.say("", "  ", p.call(old), " is now called ", now.nick)
+	case old.muted && !now.muted:
+		p.say(styleDim, "  ", p.call(now), " is unmuted")
+	case !old.muted && now.muted:
+		p.say(styleDim, "  ", p.call(now), " is muted")
+	}
+	if now.recording && (old == nil || !old.recording) {
+		p.sayRecording(now)
+	}
+}
+
+func (p *people) sayRecording(who *personLine) {
+	p.say(styleAlarm, "! ", p.call(who), " records this room")
+}
+
+func (p *people) recording(e *decoded) {
+	who := p.members[e.Member]
+	if who == nil || who.recording == e.On {
+		return
+	}
+	who.recording = e.On
+	if e.On {
+		p.sayRecording(who)
+		return
+	}
+	p.say("", "  ", p.call(who), " has stopped recording")
+}
+
+// speakAgain is how long the same person may go on speaking and pausing
+// before it is worth another line.
+const speakAgain = 30 * time.Second
+
+func (p *people) speaking(e *decoded, now time.Time) {
+	p.stopSpeaking(e.Member)
+	if !e.On {
+		return
+	}
+	p.order = append(p.order, e.Member)
+	if p.lastSpoke != e.Member || now.Sub(p.lastSpokeT) > speakAgain {
+		p.say(styleDim, "  ", p.callMember(e.Member), " speaks")
+	}
+	p.lastSpoke, p.lastSpokeT = e.Member, now
+}
+
+func (p *people) stopSpeaking(member string) {
+	for i, m := range p.order {
+		if m == member {
+			p.order = append(p.order[:i], p.order[i+1:]...)
+			return
+		}
+	}
+}
+
+func (p *people) link(e *decoded) {
+	who := p.members[e.Member]
+	if who == nil {
+		who = &personLine{member: e.Member}
+	}
+	if e.State != "up" {
+		who.path = ""
+		if p.members[e.Member] != nil {
+			p.say("", "! no way to ", p.call(who), " for the moment: ", plain(e.Reason))
+		}
+		return
+	}
+	path := fmt.Sprintf("%s over %s to %s", e.Path, e.Transport, e.Remote)
+	if e.Path == "relay" {
+		path = fmt.Sprintf("relayed over %s by %s", e.Transport, e.Remote)
+	}
+	if path == who.path {
+		return
+	}
+	who.path = path
+	p.say(styleDim, "  path to ", p.call(who), ": ", plain(path))
+}
+
+func (p *people) left(e *decoded) {
+	p.name, p.order = "", nil
+	clear(p.members)
+	if e.Message != "" {
+		p.say("", "You have left: ", plain(e.Message), ".")
+		return
+	}
+	p.say("", "You have left.")
+}
+
+// call is how a person is named: the nickname, with the start of the member
+// key where another has the same, because nicknames are free to choose.
+func (p *people) call(who *personLine) string {
+	if who.nick == "" {
+		return short(who.member)
+	}
+	for _, other := range p.members {
+		if other.member != who.member && other.nick == who.nick {
+			return who.nick + " (" + short(who.member) + ")"
+		}
+	}
+	return who.nick
+}
+
+func (p *people) callMember(member string) string {
+	if who := p.members[member]; who != nil {
+		return p.call(who)
+	}
+	return short(member)
+}
+
+// short is what commands accept as a member.
+func short(member string) string { return member[:min(8, len(member))] }
+
+// bottom is the line that is always in sight.
+func (p *people) bottom() {
+	if !p.keys {
+		return
+	}
+	if p.name == "" {
+		p.screen.setBottom("")
+		return
+	}
+	state, key := p.screen.paint(styleLive, " LIVE "), "m mute"
+	switch {
+	case p.silent:
+		state, key = p.screen.paint(styleBold, " LISTENING "), ""
+	case p.muted:
+		state, key = p.screen.paint(styleAlarm, " MUTED "), "m unmute"
+	}
+	parts := []string{state + " " + p.name, fmt.Sprintf("%d here", len(p.members)+1)}
+	if n := p.recorders(); n != "" {
+		parts = append(parts, p.screen.paint(styleAlarm, n+" records"))
+	}
+	if len(p.order) > 0 {
+		var names []string
+		for _, m := range p.order {
+			names = append(names, p.callMember(m))
+		}
+		parts = append(parts, strings.Join(names, ", "))
+	}
+	quit := "q leave"
+	if p.view {
+		quit = "q close this view"
+	}
+	if key != "" {
+		parts = append(parts, key)
+	}
+	p.screen.setBottom(strings.Join(append(parts, quit), " · "))
+}
+
+func (p *people) recorders() string {
+	var names []string
+	for _, m := range p.members {
+		if m.recording {
+			names = append(names, p.call(m))
+		}
+	}
+	switch len(names) {
+	case 0:
+		return ""
+	case 1:
+		return names[0]
+	}
+	return fmt.Sprintf("%d people", len(names))
+}

@@ -1,0 +1,129 @@
+package voice
+
+import (
+	"sync"
+	"time"
+
+	"teahouse/codec"
+	"teahouse/internal/audio"
+	"teahouse/room"
+)
+
+// person is one voice of others as it is played here.
+type person struct {
+	// Constant.
+	member   room.Member
+	recorder bool // the speaker keeps what it is given
+
+	gain   audio.Gain // Set from anywhere, ramped by the mixer
+	speaks speaking   // owned by the playout goroutine
+
+	mu       sync.Mutex // what follows; held for one Push or one Pull
+	receiver *codec.Receiver
+	frame    codec.Frame // here and not on a stack, so that Push allocates nothing
+	instance uint64
+	begun    bool   // a frame has come
+	first    uint32 // counter of the instance's first frame here
+	highest  uint32
+	sent     uint64  // frames of earlier instances
+	loudness float32 // linear, as asked for
+	refuses  bool    // the member does not allow to be recorded
+	gone     bool
+}
+
+func newPerson(m room.Member, recorder bool) *person {
+	p := &person{
+		member:   m,
+		recorder: recorder,
+		receiver: codec.NewReceiver(codec.ReceiverConfig{}),
+		loudness: 1,
+		refuses:  true, // until the roster tells
+	}
+	p.applyGain()
+	return p
+}
+
+// push is step 7.
+func (p *person) push(f *room.Frame, arrival time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.begun || f.Instance != p.instance {
+		if p.begun {
+			p.receiver.Reset() // they have started again: other counters, other sound
+			p.sent += uint64(p.highest-p.first) + 1
+		}
+		p.begun = true
+		p.instance, p.first, p.highest = f.Instance, f.Counter, f.Counter
+	}
+	if int32(f.Counter-p.highest) > 0 {
+		p.highest = f.Counter
+	}
+	p.frame = codec.Frame{
+		Counter:    f.Counter,
+		MediaTime:  f.MediaTime,
+		SpurtStart: f.SpurtStart,
+		SpurtEnd:   f.SpurtEnd,
+		Level:      f.Level,
+		Repaired:   f.Repaired,
+		Opus:       f.Opus,
+	}
+	p.receiver.Push(&p.frame, arrival)
+	p.frame.Opus = nil // not ours to keep
+}
+
+// pull is step 8: the next block, stereo. over tells that the member has gone.
+func (p *person) pull(block []float32, at time.Time) (pulled codec.Pulled, over bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.receiver.Pull(block, at), p.gone
+}
+
+// listen is step 9; it tells whether the member has begun or ended to speak.
+func (p *person) listen(pulled codec.Pulled, over bool) bool {
+	if over {
+		return p.speaks.stop()
+	}
+	return p.speaks.step(pulled.Level)
+}
+
+// update takes what the roster says.
+func (p *person) update(allowRecording bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuses = !allowRecording
+	p.applyGain()
+}
+
+func (p *person) setGain(decibels float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.loudness = 0
+	if decibels > -60 {
+		p.loudness = audio.Decibels(decibels)
+	}
+	p.applyGain()
+}
+
+// setGone fades the voice out, or back in.
+func (p *person) setGone(gone bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = gone
+	p.applyGain()
+}
+
+func (p *person) isGone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
+}
+
+// applyGain holds the one rule of recording consent: who does not allow it
+// has no way into the mix of a speaker that keeps it.
+func (p *person) applyGain() {
+	if p.gone || p.recorder && p.refuses {
+		p.gain.Set(0)
+		return
+	}
+	p.gain.Set(p.loudness)
+}

@@ -1,0 +1,88 @@
+package voice
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"teahouse/internal/audio"
+)
+
+// playout is steps 8 to 11. All but spare is owned by its goroutine.
+type playout struct {
+	v       *Voice
+	mixer   audio.Mixer
+	block   []float32 // stereo: one person
+	out     []float32 // stereo: all
+	speaker audio.Speaker
+
+	mu     sync.Mutex
+	spare  audio.Speaker // stands in for a speaker that failed
+	closed bool
+}
+
+func newPlayout(v *Voice) *playout {
+	return &playout{
+		v:       v,
+		block:   make([]float32, 2*audio.BlockFrames),
+		out:     make([]float32, 2*audio.BlockFrames),
+		speaker: v.cfg.Speaker,
+	}
+}
+
+func (p *playout) run() {
+	for {
+		p.mix(time.Now())
+		err := p.speaker.Write(p.out)
+		switch {
+		case err == nil:
+		case errors.Is(err, audio.ErrClosed):
+			return
+		default:
+			if !p.standIn() {
+				return
+			}
+			p.v.cfg.OnSpeakerFailed(err)
+		}
+	}
+}
+
+// mix makes the next block of everybody, to be played at the time at.
+func (p *playout) mix(at time.Time) {
+	for _, s := range *p.v.seats.Load() {
+		for _, person := range *s.heard.Load() {
+			pulled, over := person.pull(p.block, at)
+			if over && person.gain.Silent() {
+				s.forget(person)
+				clear(p.block)
+			}
+			if person.listen(pulled, over) {
+				p.v.cfg.OnSpeaking(s.id, person.member, person.speaks.on)
+			}
+			p.mixer.Add(p.block, &person.gain)
+		}
+	}
+	p.mixer.Mix(p.out)
+}
+
+// standIn goes on without the speaker: who speaks and how well they come
+// through stays known. It answers false after close, or if that failed too.
+func (p *playout) standIn() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.spare != nil {
+		return false
+	}
+	p.spare = audio.NewNoSpeaker()
+	p.speaker = p.spare
+	return true
+}
+
+func (p *playout) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	if p.spare != nil {
+		_ = p.spare.Close() // it holds nothing
+	}
+}

@@ -1,0 +1,231 @@
+package voice
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"teahouse/internal/audio"
+	"teahouse/room"
+)
+
+// Room is what a seat needs of a joined room; *room.Room is one.
+type Room interface {
+	Speak(f *room.Frame) error
+	SetMuted(muted bool) error
+	Hearers() int
+}
+
+// Seat is this node's place in one room: whose voices come from there, and
+// whether ours goes there. All methods may be called from any goroutine, but
+// not from the callbacks of Config.
+type Seat struct {
+	// Constant.
+	v  *Voice
+	id room.ID
+
+	// Copy on write: read by the playout goroutine and by sockets, replaced
+	// under people.
+	heard  atomic.Pointer[map[room.Member]*person]
+	people sync.Mutex
+
+	muting sync.Mutex // one SetMuted at a time
+
+	mu      sync.Mutex // what follows; held while a frame is sealed and sent
+	room    Room       // nil until Attach
+	muted   bool
+	talking bool   // the last thing sent was not the end of a spurt
+	broken  bool   // sound was lost: the next frame begins a spurt
+	media   uint32 // media time of the next frame
+	end     room.Frame
+}
+
+// Sit takes a place in the room id. Its Heard goes into room.Config, and the
+// joined room into Attach.
+func (v *Voice) Sit(id room.ID, muted bool) *Seat {
+	s := &Seat{v: v, id: id, muted: muted}
+	s.heard.Store(&map[room.Member]*person{})
+	v.editSeats(func(seats []*Seat) []*Seat { return append(seats, s) })
+	return s
+}
+
+// Attach begins to speak in r, unless muted.
+func (s *Seat) Attach(r Room) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room = r
+}
+
+// Leave gives the place up: nothing is sent or played from here on.
+func (s *Seat) Leave() {
+	s.v.editSeats(func(seats []*Seat) []*Seat {
+		return slices.DeleteFunc(seats, func(o *Seat) bool { return o == s })
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked()
+	s.room = nil
+}
+
+// Muted tells whether this seat is muted.
+func (s *Seat) Muted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.muted
+}
+
+// SetMuted mutes or unmutes in this room alone. No voice leaves after
+// SetMuted(true) has begun: a spurt ends in a frame of silence.
+func (s *Seat) SetMuted(muted bool) error {
+	s.muting.Lock()
+	defer s.muting.Unlock()
+	s.mu.Lock()
+	r := s.room
+	if muted {
+		s.endLocked()
+		s.muted = true
+	}
+	s.mu.Unlock()
+	if r != nil {
+		if err := r.SetMuted(muted); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.muted = muted
+	return nil
+}
+
+// hearers is how many hear what we say here: none while muted.
+func (s *Seat) hearers() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.muted || s.room == nil {
+		return 0
+	}
+	return s.room.Hearers()
+}
+
+// tick notes the media time after the current frame and tells whether the
+// frame is to be sent here.
+func (s *Seat) tick(next uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.media = next
+	return !s.muted && s.room != nil
+}
+
+// speak sends f, which it marks as the start of a spurt where it is one.
+func (s *Seat) speak(f *room.Frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.muted || s.room == nil {
+		return
+	}
+	f.SpurtStart = !s.talking || s.broken
+	s.talking, s.broken = true, false
+	// What Speak can refuse is a room that has ended; whoever watches its
+	// events learns that.
+	_ = s.room.Speak(f)
+}
+
+func (s *Seat) breakSpurt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = true
+}
+
+func (s *Seat) endSpurt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked()
+}
+
+// endLocked sends a frame of silence as the end of the spurt, if there is one.
+func (s *Seat) endLocked() {
+	if !s.talking || s.room == nil {
+		return
+	}
+	s.talking = false
+	s.end = room.Frame{MediaTime: s.media, SpurtEnd: true, Level: audio.SilentLevel, Opus: s.v.capture.stopped}
+	_ = s.room.Speak(&s.end) // as in speak
+}
+
+// Heard is for room.Config.Heard: step 7.
+func (s *Seat) Heard(from room.Member, f *room.Frame, arrival time.Time) {
+	if f.Flow != flowBase {
+		return // no link asks for another flow yet
+	}
+	p := (*s.heard.Load())[from]
+	if p == nil {
+		if p = s.meet(from); p == nil {
+			return
+		}
+	}
+	p.push(f, arrival)
+}
+
+// flowBase is the flow that every link takes.
+const flowBase = 0
+
+// meet makes the place of a member who is heard or seen for the first time;
+// nil if there are too many.
+func (s *Seat) meet(m room.Member) *person {
+	s.people.Lock()
+	defer s.people.Unlock()
+	old := *s.heard.Load()
+	if p := old[m]; p != nil {
+		return p
+	}
+	if len(old) >= room.MaxMembers {
+		return nil
+	}
+	p := newPerson(m, s.v.cfg.Recorder)
+	s.replaceHeard(func(next map[room.Member]*person) { next[m] = p })
+	return p
+}
+
+// Update tells what the roster says of a member now: someone who is there.
+func (s *Seat) Update(info room.MemberInfo) {
+	if info.Self {
+		return
+	}
+	if p := s.meet(info.Member); p != nil {
+		p.setGone(false)
+		p.update(info.AllowRecording)
+	}
+}
+
+// Gone forgets a member who has left, once their voice has faded out.
+func (s *Seat) Gone(m room.Member) {
+	if p := (*s.heard.Load())[m]; p != nil {
+		p.setGone(true)
+	}
+}
+
+// forget takes p off the list; for the playout goroutine.
+func (s *Seat) forget(p *person) {
+	s.people.Lock()
+	defer s.people.Unlock()
+	if p.isGone() { // and has not come back meanwhile
+		s.replaceHeard(func(next map[room.Member]*person) { delete(next, p.member) })
+	}
+}
+
+// replaceHeard is called with people held.
+func (s *Seat) replaceHeard(edit func(map[room.Member]*person)) {
+	next := maps.Clone(*s.heard.Load())
+	edit(next)
+	s.heard.Store(&next)
+}
+
+// SetGain sets how loud a member is played, in decibels, -60 and less is
+// silence; it fades over 10 ms.
+func (s *Seat) SetGain(m room.Member, decibels float64) {
+	if p := s.meet(m); p != nil {
+		p.setGain(decibels)
+	}
+}

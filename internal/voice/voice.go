@@ -1,0 +1,177 @@
+// Package voice is the two pipelines between the sound devices and the rooms.
+//
+//	From the microphone to the rooms, on the capture goroutine:
+//
+//	 1  Microphone.Read     10 ms blocks, paced by the device        capture.go
+//	 2  media time          samples since the start, gaps included
+//	 3  mono, re-block      to the Opus frame, 20 ms by default
+//	 4  level               RFC 6464
+//	 5  Encoder.Encode      once, if any room is unmuted
+//	 6  Room.Speak          for each unmuted room, marked as the start of a
+//	                        talk spurt where it is: seals the frame and hands
+//	                        packets to the sockets, all inline       seat.go
+//
+//	From the rooms to the speaker:
+//
+//	 7  Seat.Heard          on the goroutine that read the packet from its
+//	                        socket: one short lock, Receiver.Push    person.go
+//	 8  Receiver.Pull       10 ms of each person, on the playout goroutine,
+//	                        which also does the rest                 playout.go
+//	 9  speaking            by what is heard, not by what is claimed speaking.go
+//	10  gain, consent, mix  per person, ramped; all rooms together; limiter
+//	11  Speaker.Write       paces the playout goroutine
+//
+// Steps 2 to 10 allocate nothing and wait for nothing but their locks. The
+// capture goroutine waits on the microphone alone, the playout goroutine on
+// the speaker alone. Both belong to [Voice], whose Close ends them and waits.
+package voice
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"teahouse/codec"
+	"teahouse/internal/audio"
+	"teahouse/room"
+)
+
+// Config is what the pipelines need. Both devices belong to the Voice from
+// New on, even where New fails.
+type Config struct {
+	Microphone audio.Microphone // nil: nothing is captured
+	Speaker    audio.Speaker    // nil: played to nobody
+	// Recorder tells that Speaker keeps what it is given: voices of those who
+	// do not allow it are left out.
+	Recorder bool
+
+	// HoldFor is how many others must be able to hear before a file or
+	// synthetic microphone (audio.Starter) starts; 0 starts it at once.
+	HoldFor int
+
+	// Encoder is what the voice is encoded as; mono whatever it says. The zero
+	// value is 20 ms at 32 kbit/s.
+	Encoder codec.EncoderConfig
+
+	// OnSpeaking tells who begins and ends to speak. It is called from the
+	// playout goroutine and must not block.
+	OnSpeaking func(id room.ID, member room.Member, on bool)
+	// OnMicrophoneEnd is called once, from the capture goroutine, when a file
+	// has been sent to its end (nil) or the microphone has failed for good.
+	OnMicrophoneEnd func(err error)
+	// OnSpeakerFailed is called once, from the playout goroutine, when the
+	// speaker has failed for good. Playout goes on, to nobody.
+	OnSpeakerFailed func(err error)
+
+	Log *slog.Logger // nil discards
+}
+
+// Voice is the sound of one node: one microphone and one speaker for the
+// rooms it sits in. All methods may be called from any goroutine.
+type Voice struct {
+	// Constant after New.
+	cfg     Config
+	log     *slog.Logger
+	capture *capture
+	playout *playout
+	latency latencies
+
+	// Copy on write: read by both goroutines, replaced under mu.
+	seats atomic.Pointer[[]*Seat]
+
+	mu      sync.Mutex
+	started bool
+	closed  bool
+	done    sync.WaitGroup
+}
+
+// latencies are what the devices add, for estimates.
+type latencies struct {
+	microphone func() time.Duration
+	speaker    func() time.Duration
+	frame      time.Duration
+}
+
+// New prepares the pipelines; nothing moves before Start.
+func New(cfg Config) (*Voice, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Microphone == nil {
+		cfg.Microphone = audio.NewNoMicrophone()
+	}
+	if cfg.Speaker == nil {
+		cfg.Speaker = audio.NewNoSpeaker()
+	}
+	if cfg.OnSpeaking == nil {
+		cfg.OnSpeaking = func(room.ID, room.Member, bool) {}
+	}
+	if cfg.OnMicrophoneEnd == nil {
+		cfg.OnMicrophoneEnd = func(error) {}
+	}
+	if cfg.OnSpeakerFailed == nil {
+		cfg.OnSpeakerFailed = func(error) {}
+	}
+	v := &Voice{cfg: cfg, log: cfg.Log}
+	v.seats.Store(new([]*Seat))
+	var err error
+	if v.capture, err = newCapture(v); err != nil {
+		return nil, errors.Join(err, cfg.Microphone.Close(), cfg.Speaker.Close())
+	}
+	v.playout = newPlayout(v)
+	v.latency = latencies{
+		microphone: cfg.Microphone.Latency,
+		speaker:    cfg.Speaker.Latency,
+		frame:      time.Duration(len(v.capture.frame)) * time.Second / audio.Rate,
+	}
+	return v, nil
+}
+
+// Start begins capture and playout. A file speaker is continuous from here.
+func (v *Voice) Start() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.started || v.closed {
+		return
+	}
+	v.started = true
+	v.done.Go(v.capture.run)
+	v.done.Go(v.playout.run)
+}
+
+// Close ends both pipelines, waits for them, and closes the devices. It is
+// idempotent. It must not be called from a callback of Config.
+func (v *Voice) Close() error {
+	v.mu.Lock()
+	if v.closed {
+		v.mu.Unlock()
+		v.done.Wait()
+		return nil
+	}
+	v.closed = true
+	v.mu.Unlock()
+	err := v.cfg.Microphone.Close()
+	if e := v.cfg.Speaker.Close(); e != nil {
+		err = errors.Join(err, fmt.Errorf("close the speaker: %w", e))
+	}
+	v.playout.close()
+	v.done.Wait()
+	return err
+}
+
+// Underruns is how often the speaker had nothing to play.
+func (v *Voice) Underruns() uint64 { return v.cfg.Speaker.Underruns() }
+
+// Level is how loud the microphone was in the last frame, -dBov, muted or not.
+func (v *Voice) Level() uint8 { return uint8(v.capture.level.Load()) }
+
+// editSeats replaces the list of seats by a changed copy.
+func (v *Voice) editSeats(edit func([]*Seat) []*Seat) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	next := edit(append([]*Seat(nil), *v.seats.Load()...))
+	v.seats.Store(&next)
+}
