@@ -1,0 +1,125 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"teahouse/internal/mesh"
+)
+
+var errDNS = errors.New("names are not looked up, because a name server would learn whom you talk to; give the IP address")
+
+// parseAddr reads a multiaddr that this node may dial or listen on: an IP
+// address with TCP or QUIC-v1, nothing that needs a name looked up.
+func parseAddr(s string) (ma.Multiaddr, error) {
+	if len(s) > 256 {
+		return nil, errors.New("address is too long")
+	}
+	a, err := ma.NewMultiaddr(s)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", s, err)
+	}
+	for _, p := range a.Protocols() {
+		switch p.Code {
+		case ma.P_DNS, ma.P_DNS4, ma.P_DNS6, ma.P_DNSADDR:
+			return nil, fmt.Errorf("address %q: %w", s, errDNS)
+		}
+	}
+	if bare, _ := peer.SplitAddr(a); bare == nil || kindOf(bare) == 0 {
+		return nil, fmt.Errorf("address %q is neither /ip4 nor /ip6 with /tcp/PORT or /udp/PORT/quic-v1", s)
+	}
+	return a, nil
+}
+
+// parsePeer reads a multiaddr that ends in /p2p/.
+func parsePeer(s string) (peer.AddrInfo, error) {
+	a, err := parseAddr(s)
+	if err != nil {
+		return peer.AddrInfo{}, err
+	}
+	bare, id := peer.SplitAddr(a)
+	if id == "" {
+		return peer.AddrInfo{}, fmt.Errorf("address %q does not say whose it is: /p2p/… is missing at its end", s)
+	}
+	if _, err := mesh.ParsePeerID([]byte(id)); err != nil {
+		return peer.AddrInfo{}, fmt.Errorf("address %q: %w", s, err)
+	}
+	return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{bare}}, nil
+}
+
+// kindOf tells which connection a reaches: onQUIC, onTCP, or 0 for neither.
+func kindOf(a ma.Multiaddr) carrierSet {
+	codes := make([]int, 0, 4)
+	for _, p := range a.Protocols() {
+		codes = append(codes, p.Code)
+	}
+	if len(codes) < 2 || codes[0] != ma.P_IP4 && codes[0] != ma.P_IP6 {
+		return 0
+	}
+	switch {
+	case slices.Equal(codes[1:], []int{ma.P_TCP}):
+		return onTCP
+	case slices.Equal(codes[1:], []int{ma.P_UDP, ma.P_QUIC_V1}):
+		return onQUIC
+	}
+	return 0
+}
+
+// ipOf is the IP address that a leads to.
+func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
+	ip, err := manet.ToIP(a)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	addr, ok := netip.AddrFromSlice(ip)
+	return addr.Unmap(), ok
+}
+
+// usable picks from addrs what another node may be told: IP addresses with
+// our transports, specified, and no loopback where there is anything else.
+// Public ones come first, and of each kind QUIC before TCP.
+func usable(addrs []ma.Multiaddr) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	elsewhere := false
+	for _, a := range addrs {
+		ip, ok := ipOf(a)
+		if kindOf(a) == 0 || !ok || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
+			continue
+		}
+		elsewhere = elsewhere || !ip.IsLoopback()
+		out = append(out, a)
+	}
+	out = slices.DeleteFunc(out, func(a ma.Multiaddr) bool { return elsewhere && manet.IsIPLoopback(a) })
+	rank := func(a ma.Multiaddr) int {
+		r := 0
+		if !manet.IsPublicAddr(a) {
+			r += 2
+		}
+		if kindOf(a) != onQUIC {
+			r++
+		}
+		return r
+	}
+	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
+	return out
+}
+
+// meshAddrs writes addrs as the contract has them, at most [mesh.MaxAddrs].
+func meshAddrs(addrs []ma.Multiaddr) []mesh.Addr {
+	out := make([]mesh.Addr, 0, min(len(addrs), mesh.MaxAddrs))
+	for _, a := range addrs {
+		if len(out) == mesh.MaxAddrs {
+			break
+		}
+		if bare, _ := peer.SplitAddr(a); bare != nil && kindOf(bare) != 0 {
+			out = append(out, mesh.Addr(bare.String()))
+		}
+	}
+	return out
+}

@@ -1,0 +1,140 @@
+package node
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"teahouse/internal/mesh"
+)
+
+// UserAgent is how a node introduces itself to other peers.
+const UserAgent = "teahouse/1"
+
+// Config is what a node needs. HostKey and Network are required.
+type Config struct {
+	// HostKey is the libp2p identity.
+	HostKey ed25519.PrivateKey
+	Network Network
+
+	// Listen are multiaddrs; empty means QUIC-v1 and TCP on 0.0.0.0 at ports
+	// that the system chooses. Names (/dns) are refused.
+	Listen []string
+	// Peers are multiaddrs with /p2p/ of nodes to start from. They may be
+	// unreachable: they are tried again with back-off for as long as the
+	// node runs.
+	Peers []string
+	// Bootstrap makes this a node for others to start from: larger limits,
+	// and a router for the hallway.
+	Bootstrap bool
+	// Transport says what may carry voice; empty is Auto.
+	Transport Transport
+	// Gater decides whom this node exchanges packets with; nil allows all.
+	Gater Gater
+	// Log gets what the node has to say; nil discards.
+	Log *slog.Logger
+
+	// ListenUDP opens the UDP sockets of QUIC and voice; nil is
+	// [net.ListenUDP]. Simulations put their own network here. If set, dials
+	// leave from the first address listened on.
+	ListenUDP func(network string, laddr *net.UDPAddr) (net.PacketConn, error)
+}
+
+// Transport is what may carry voice: a choice that fails closed.
+type Transport string
+
+// The transports. Signalling is free to use any connection whatever is
+// chosen here.
+const (
+	Auto         Transport = "auto"
+	DatagramOnly Transport = "datagram" // voice datagrams beside QUIC
+	QUICOnly     Transport = "quic"     // a stream inside QUIC
+	TCPOnly      Transport = "tcp"      // a stream inside TCP
+)
+
+// ParseTransport reads the value of --transport.
+func ParseTransport(s string) (Transport, error) {
+	t := Transport(s)
+	if _, err := t.carriers(); err != nil {
+		return "", err
+	}
+	return t, nil
+}
+
+// carriers is what t allows.
+func (t Transport) carriers() (carrierSet, error) {
+	switch t {
+	case Auto, "":
+		return allCarriers, nil
+	case DatagramOnly:
+		return onDatagram, nil
+	case QUICOnly:
+		return onQUIC, nil
+	case TCPOnly:
+		return onTCP, nil
+	}
+	return 0, fmt.Errorf("transport %q is none of auto, datagram, quic, tcp", string(t))
+}
+
+// Gater decides whom this node exchanges packets with. It is asked before the
+// first packet goes out, when a connection comes in, and at every change of a
+// voice path. It must be fast and may be called from any goroutine.
+type Gater interface {
+	// Allow answers nil, or why not. peer is empty while it is not known yet.
+	Allow(peer mesh.PeerID, remote netip.Addr, direction Direction) error
+}
+
+// Direction tells who began.
+type Direction int
+
+// The directions.
+const (
+	Outbound Direction = iota
+	Inbound
+)
+
+// Limits of a node. Each bounds what strangers can make it hold.
+const (
+	maxDoors             = 16
+	maxSessions          = 1024
+	maxSessionsPerPeer   = 40 // 16 doors, two sessions each while they meet, and some to spare
+	maxHandshakes        = 64
+	maxHandshakesPerPeer = 20
+	maxTopics            = 64
+	maxProviders         = 512 // peers that one search reports
+)
+
+// Times.
+const (
+	handshakeTimeout = 10 * time.Second // docs/protocol.md section 3
+	retireFor        = 5 * time.Second  // docs/protocol.md section 3 and DESIGN section 5
+	lingerFor        = 15 * time.Second // keys of a broken session, DESIGN section 5
+	sessionLife      = 12 * time.Hour   // docs/protocol.md section 3
+	keepAliveEvery   = 3 * time.Second
+	deadAfter        = 10 * time.Second // nothing heard on a session's stream
+	flushFor         = time.Second      // what a closing session may still write
+	addrTTL          = 10 * time.Minute // addresses that a room gave
+)
+
+func (c *Config) check() error {
+	switch {
+	case len(c.HostKey) != ed25519.PrivateKeySize:
+		return errors.New("node: no host key")
+	case c.Network.ID == "":
+		return errors.New("node: no network")
+	}
+	if _, err := c.Transport.carriers(); err != nil {
+		return err
+	}
+	if len(c.Listen) == 0 {
+		c.Listen = []string{"/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

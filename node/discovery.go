@@ -1,0 +1,229 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p-kad-dht/records"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	mh "github.com/multiformats/go-multihash"
+
+	"teahouse/internal/mesh"
+)
+
+// Times of the DHT.
+const (
+	recordLife     = 2 * time.Hour
+	recordAddrLife = time.Hour
+	// provideAgain is how often a record is put anew while it is wanted: well
+	// within its life, because nodes that hold it go away.
+	provideAgain = 10 * time.Minute
+	provideRetry = 30 * time.Second // the longest wait after a failure
+	bootTimeout  = 10 * time.Second
+	bootMin      = time.Second
+	bootMax      = time.Minute
+)
+
+// newDHT makes the network's own Kademlia DHT: provider records alone, always
+// a server (a network of laptops on one LAN has no others).
+func newDHT(h host.Host, n Network) (*dht.IpfsDHT, error) {
+	opts := []dht.Option{
+		dht.ProtocolPrefix(protocol.ID("/teahouse/" + n.ID)),
+		dht.Mode(dht.ModeServer),
+		dht.DisableValues(),
+		dht.AddressFilter(usable),
+		dht.ProviderManagerOpts(records.ProvideValidity(recordLife), records.ProviderAddrTTL(recordAddrLife)),
+	}
+	if !n.LAN {
+		opts = append(opts, dht.RoutingTablePeerDiversityFilter(newDiversity(h)))
+	}
+	d, err := dht.New(h, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("start the DHT: %w", err)
+	}
+	return d, nil
+}
+
+// keyCID is where a key lies in the DHT: CIDv1 raw, the key as digest.
+func keyCID(key [32]byte) cid.Cid {
+	digest, err := mh.Encode(key[:], mh.SHA2_256)
+	if err != nil {
+		panic(err) // 32 bytes are the length of SHA2-256
+	}
+	return cid.NewCidV1(cid.Raw, digest)
+}
+
+// Provide announces this node under key until ctx ends. It returns when the
+// record has been put once, or could not be; in either case it goes on in the
+// background.
+func (n *Node) Provide(ctx context.Context, key [32]byte) error {
+	first := make(chan error, 1)
+	if !n.goTracked(func() { n.keepProviding(ctx, keyCID(key), first) }) {
+		return mesh.ErrClosed
+	}
+	select {
+	case err := <-first:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-n.ctx.Done():
+		return mesh.ErrClosed
+	}
+}
+
+func (n *Node) keepProviding(ctx context.Context, key cid.Cid, first chan<- error) {
+	ctx, cancel := n.within(ctx)
+	defer cancel()
+	retry := time.Second
+	for {
+		rebooted := n.booted.wait()
+		err := n.dht.Provide(ctx, key, true)
+		select {
+		case first <- err:
+		default:
+		}
+		wait := provideAgain
+		if err != nil {
+			wait = retry
+			retry = min(2*retry, provideRetry)
+		} else {
+			retry = time.Second
+		}
+		t := time.NewTimer(jitter(wait))
+		select {
+		case <-t.C:
+		case <-rebooted: // a bootstrap node is back, maybe without its memory
+			t.Stop()
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
+// Find calls found for each peer that provides key, as it comes.
+func (n *Node) Find(ctx context.Context, key [32]byte, found func(mesh.Peer)) error {
+	if n.ctx.Err() != nil {
+		return mesh.ErrClosed
+	}
+	ctx, cancel := n.within(ctx)
+	defer cancel()
+	seen := 0
+	for info := range n.dht.FindProvidersAsync(ctx, keyCID(key), 0) {
+		if info.ID == n.host.ID() || !validPeer(info.ID) || seen >= maxProviders {
+			continue
+		}
+		seen++
+		if len(info.Addrs) == 0 {
+			info.Addrs = n.host.Peerstore().Addrs(info.ID)
+		}
+		found(mesh.Peer{ID: mesh.PeerID(info.ID), Addrs: meshAddrs(usable(info.Addrs))})
+	}
+	if n.ctx.Err() != nil {
+		return mesh.ErrClosed
+	}
+	return ctx.Err()
+}
+
+// within is ctx that also ends with the node.
+func (n *Node) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(n.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// keepBootstrapping stays connected to one configured peer, with back-off
+// while it is out of reach.
+func (n *Node) keepBootstrapping(info peer.AddrInfo) {
+	delay := bootMin
+	for {
+		if n.host.Network().Connectedness(info.ID) == network.Connected {
+			delay = bootMin
+		} else {
+			ctx, cancel := context.WithTimeout(n.ctx, bootTimeout)
+			n.swarm.Backoff().Clear(info.ID)
+			err := n.host.Connect(ctx, info)
+			cancel()
+			switch {
+			case n.ctx.Err() != nil:
+				return
+			case err != nil:
+				n.log.Debug("peer to start from not reached", "peer", mesh.PeerID(info.ID), "again in", delay, "err", err)
+			default:
+				n.log.Debug("connected to a peer to start from", "peer", mesh.PeerID(info.ID))
+				n.host.ConnManager().Protect(info.ID, "bootstrap")
+				n.awaitDHT(info.ID)
+				n.booted.fire()
+				delay = bootMin
+			}
+		}
+		t := time.NewTimer(jitter(delay))
+		select {
+		case <-t.C:
+		case <-n.ctx.Done():
+			t.Stop()
+			return
+		}
+		if n.host.Network().Connectedness(info.ID) != network.Connected {
+			delay = min(2*delay, bootMax)
+		}
+	}
+}
+
+// awaitDHT waits until p is in the routing table, a moment after libp2p has
+// identified it, so that what waits for a bootstrap node can use it.
+func (n *Node) awaitDHT(p peer.ID) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.NewTimer(2 * time.Second)
+	defer limit.Stop()
+	for n.dht.RoutingTable().Find(p) == "" {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// jitter spreads d by a quarter to each side, so that nodes that start
+// together do not stay together.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2+1)
+}
+
+// bootstrapPeers reads the configured peers, addresses of one peer together.
+func bootstrapPeers(addrs []string, self peer.ID) ([]peer.AddrInfo, error) {
+	byID := make(map[peer.ID]int)
+	var out []peer.AddrInfo
+	for _, s := range addrs {
+		info, err := parsePeer(s)
+		if err != nil {
+			return nil, fmt.Errorf("peer: %w", err)
+		}
+		if info.ID == self {
+			continue // a node may be given its own network's list
+		}
+		i, known := byID[info.ID]
+		if !known {
+			i = len(out)
+			byID[info.ID] = i
+			out = append(out, peer.AddrInfo{ID: info.ID})
+		}
+		out[i].Addrs = append(out[i].Addrs, info.Addrs...)
+	}
+	if len(out) > 64 {
+		return nil, errors.New("more than 64 peers to start from")
+	}
+	return out, nil
+}

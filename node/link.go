@@ -1,0 +1,195 @@
+package node
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"teahouse/internal/mesh"
+	"teahouse/internal/seal"
+)
+
+// link is one session's voice: both its hop keys, and the path of the moment.
+type link struct {
+	session *session
+	stats   counters
+	deliver atomic.Pointer[func([]byte, time.Time)]
+	way     atomic.Pointer[way] // nil while there is none
+	// datagrams is the way by datagrams, chosen or not: checks go there.
+	datagrams atomic.Pointer[way]
+	// sending and taking end at different times, see the life of a session.
+	noSend, noTake atomic.Bool
+
+	out    sealer
+	in     opener
+	bucket bucket // guarded by in.mu
+	checks checker
+}
+
+// way is how packets travel. It does not change; a new one replaces it.
+type way struct {
+	path mesh.Path // RTT is filled in when asked
+	kind carrierSet
+	// Of a datagram: the QUIC connection, its socket, and the address that
+	// the gater has allowed.
+	quic   quicConn
+	sender packetSender
+	to     netip.AddrPort
+	// Of a stream.
+	stream *voiceStream
+}
+
+func newLink(s *session, out, in *seal.Key, theirIndex uint32) *link {
+	l := &link{session: s}
+	l.out.key, l.out.index = out, theirIndex
+	l.in.key = in
+	return l
+}
+
+// send is [mesh.Session.SendPacket].
+func (l *link) send(packet []byte) error {
+	if len(packet) > mesh.MaxPacket {
+		return mesh.ErrTooLarge
+	}
+	if l.noSend.Load() {
+		return mesh.ErrClosed
+	}
+	w := l.way.Load()
+	if w == nil {
+		l.stats.droppedSending.Add(1)
+		return nil
+	}
+	if w.stream != nil {
+		w.stream.push(packet)
+		return nil
+	}
+	if l.sendDatagram(w, typePacket, packet) {
+		l.stats.sentPackets.Add(1)
+		l.stats.sentBytes.Add(uint64(len(packet)))
+	} else {
+		l.stats.droppedSending.Add(1)
+	}
+	return nil
+}
+
+// sendDatagram seals and sends one datagram to where the QUIC connection
+// sends now, if the gater has allowed that address.
+func (l *link) sendDatagram(w *way, kind byte, payload []byte) bool {
+	if w.quic.remote() != w.to {
+		l.session.kick() // the peer has moved: ask the gater first
+		return false
+	}
+	l.out.mu.Lock()
+	defer l.out.mu.Unlock()
+	b, err := l.out.seal(kind, payload)
+	if err != nil {
+		go l.session.end(errExpired, 0, false) // never with a lock held
+		return false
+	}
+	return w.sender.sendTo(b, w.to) == nil
+}
+
+// receive takes a datagram that bears our index. It opens b in place.
+func (l *link) receive(b []byte, from netip.AddrPort, arrival time.Time) (authentic bool) {
+	if l.noTake.Load() {
+		return true
+	}
+	kind := b[0]
+	l.in.mu.Lock()
+	packet, err := l.in.open(b)
+	if err != nil {
+		l.in.mu.Unlock()
+		l.stats.unauthentic.Add(1)
+		return err == errReplayed //nolint:errorlint // our own value, never wrapped, on the voice path
+	}
+	ok, abusive := l.bucket.take(arrival, len(b))
+	l.in.mu.Unlock()
+	if !ok {
+		l.overLimit(abusive)
+		return true
+	}
+	if kind == typeCheck {
+		l.takeCheck(packet, arrival)
+		return true
+	}
+	l.pass(packet, arrival)
+	return true
+}
+
+// receiveStream takes a packet from a voice stream, which has proved whose it
+// is.
+func (l *link) receiveStream(packet []byte, arrival time.Time) {
+	if l.noTake.Load() {
+		return
+	}
+	l.in.mu.Lock()
+	ok, abusive := l.bucket.take(arrival, len(packet))
+	l.in.mu.Unlock()
+	if !ok {
+		l.overLimit(abusive)
+		return
+	}
+	l.pass(packet, arrival)
+}
+
+func (l *link) overLimit(abusive bool) {
+	l.stats.droppedReceiving.Add(1)
+	if abusive {
+		l.noTake.Store(true)
+		l.session.node.Penalise(l.session.Peer(), "packets over the limit")
+		l.session.end(errAbuse, 0, false)
+	}
+}
+
+// pass hands a packet to the room, if it has started.
+func (l *link) pass(packet []byte, arrival time.Time) {
+	l.stats.receivedPackets.Add(1)
+	l.stats.receivedBytes.Add(uint64(len(packet)))
+	if deliver := l.deliver.Load(); deliver != nil && *deliver != nil {
+		(*deliver)(packet, arrival)
+	}
+}
+
+// takeCheck answers a path check of the peer or notes the answer to ours.
+func (l *link) takeCheck(b []byte, arrival time.Time) {
+	c, ok := parseCheck(b)
+	if !ok {
+		return
+	}
+	if c.answer {
+		if l.checks.answered(c.token, arrival) {
+			l.session.kick() // the path is as good as new
+		}
+		return
+	}
+	if w := l.datagrams.Load(); w != nil {
+		l.sendCheck(w, check{answer: true, token: c.token})
+	}
+}
+
+func (l *link) sendCheck(w *way, c check) bool {
+	l.checks.mu.Lock()
+	defer l.checks.mu.Unlock()
+	return l.sendDatagram(w, typeCheck, c.appendTo(l.checks.buf[:0]))
+}
+
+// path is [mesh.Session.Path].
+func (l *link) path() (mesh.Path, bool) {
+	w := l.way.Load()
+	if w == nil {
+		return mesh.Path{}, false
+	}
+	p := w.path
+	if w.stream != nil {
+		p.RTT = w.stream.checks.rtt()
+	} else {
+		p.RTT = l.checks.rtt()
+	}
+	return p, true
+}
+
+// refuse stops both directions: [mesh.Session.Close].
+func (l *link) refuse() {
+	l.noSend.Store(true)
+	l.noTake.Store(true)
+}

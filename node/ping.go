@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	msmux "github.com/multiformats/go-multistream"
+)
+
+// While voice goes beside a QUIC connection, QUIC itself would be silent and
+// would not notice that a NAT has given us another port. So a ping of
+// libp2p's runs over it each second, on a stream that is kept.
+
+const (
+	pingEvery   = time.Second
+	pingTimeout = 5 * time.Second
+	// pingStreamLife stays below the 30 s after which libp2p's responder ends
+	// a ping stream.
+	pingStreamLife = 20 * time.Second
+)
+
+// pings are the pings of one node, one at a time per connection.
+type pings struct {
+	run func(func()) bool
+
+	mu    sync.Mutex
+	conns map[network.Conn]*pinging
+}
+
+type pinging struct {
+	last   time.Time
+	busy   bool
+	stream network.Stream // used by whoever set busy
+	opened time.Time
+}
+
+// touch sends a ping over c if the last is a second old.
+func (p *pings) touch(c network.Conn, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for o, g := range p.conns {
+		if o.IsClosed() && !g.busy {
+			delete(p.conns, o)
+		}
+	}
+	g := p.conns[c]
+	if g == nil {
+		if p.conns == nil {
+			p.conns = make(map[network.Conn]*pinging)
+		}
+		g = &pinging{}
+		p.conns[c] = g
+	}
+	if g.busy || now.Sub(g.last) < pingEvery-checkFast/2 {
+		return
+	}
+	g.last, g.busy = now, true
+	if !p.run(func() {
+		err := g.once(c)
+		if err != nil && g.stream != nil {
+			_ = g.stream.Reset()
+			g.stream = nil
+		}
+		p.mu.Lock()
+		g.busy = false
+		p.mu.Unlock()
+	}) {
+		g.busy = false
+	}
+}
+
+func (g *pinging) once(c network.Conn) error {
+	now := time.Now()
+	if g.stream != nil && now.Sub(g.opened) > pingStreamLife {
+		_ = g.stream.Close()
+		g.stream = nil
+	}
+	if g.stream == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+		defer cancel()
+		st, err := c.NewStream(ctx)
+		if err != nil {
+			return fmt.Errorf("ping stream: %w", err)
+		}
+		g.stream, g.opened = st, now
+		_ = st.SetDeadline(now.Add(pingTimeout))
+		if err := st.SetProtocol(ping.ID); err != nil {
+			return err
+		}
+		if err := msmux.SelectProtoOrFail(ping.ID, st); err != nil {
+			return fmt.Errorf("ping stream: %w", err)
+		}
+	}
+	_ = g.stream.SetDeadline(now.Add(pingTimeout))
+	var b [ping.PingSize]byte
+	rand.Read(b[:])
+	if _, err := g.stream.Write(b[:]); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(g.stream, b[:])
+	return err
+}

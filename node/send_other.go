@@ -1,0 +1,19 @@
+//go:build !unix
+
+package node
+
+import (
+	"net"
+	"net/netip"
+)
+
+// rawSender is the portable form, which may wait while the socket's buffer is
+// full.
+type rawSender struct{ conn *net.UDPConn }
+
+func newRawSender(c *net.UDPConn) (rawSender, error) { return rawSender{c}, nil }
+
+func (s rawSender) sendTo(b []byte, to netip.AddrPort) error {
+	_, err := s.conn.WriteToUDPAddrPort(b, to)
+	return err
+}

@@ -1,0 +1,332 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"teahouse/internal/mesh"
+	"teahouse/internal/seal"
+)
+
+// The life of a session:
+//
+//	open     -- Close -->  closing (flushes what waits, 1 s)  --> dead
+//	open     -- Retire --> retired (takes packets for 5 s)    --> dead
+//	open     -- the stream ends or breaks --> lingering (its link goes on for
+//	                                          15 s)           --> dead
+//
+// Done is closed on leaving open. Goroutines, all of them ended by dead:
+//
+//  1. reader: stream -> message callback (from Start on)
+//  2. writer: queue -> stream, keep-alives
+//  3. path: chooses how packets travel, checks that they arrive, tells OnPath
+//
+// Packets come in on the goroutines of the sockets and of voice streams.
+type session struct {
+	// Constant.
+	node      *Node
+	remote    peer.ID
+	initiator bool
+	binding   [32]byte
+	index     uint32     // of packets to us
+	carriers  carrierSet // that both sides allow
+	born      time.Time
+	stream    network.Stream
+	conn      net.Conn // Noise over stream
+	queue     *sendQueue
+	link      *link
+	streams   streams
+
+	ctx    context.Context // ends when dead
+	cancel context.CancelFunc
+	wake   chan struct{} // something about the path changed
+	done   chan struct{}
+	// readDone is closed when the reader has seen the stream's end.
+	readDone chan struct{}
+	// flushed is closed when the writer has said goodbye.
+	flushed chan struct{}
+
+	mu       sync.Mutex
+	err      error // set with done
+	started  bool
+	deadline time.Time // of linger, once done
+	graceful bool      // flush before the stream is closed
+	onPath   func(mesh.Path, bool)
+	newHook  bool
+
+	message func([]byte) // set by Start
+}
+
+var _ mesh.Session = (*session)(nil)
+
+var (
+	errExpired  = errors.New("the session has reached its age")
+	errAbuse    = errors.New("the peer sent more than a link may")
+	errProtocol = errors.New("the peer broke the session protocol")
+	errRemote   = fmt.Errorf("%w by the peer", mesh.ErrClosed)
+)
+
+// newSession makes a session of a finished handshake and starts its writer and
+// path goroutines.
+func (n *Node) newSession(st network.Stream, a agreed, initiator bool) (*session, error) {
+	s := &session{
+		node: n, remote: st.Conn().RemotePeer(), initiator: initiator,
+		binding: a.binding, index: a.mine.index,
+		carriers: n.carriers &^ carrierSet(a.theirs.features),
+		born:     time.Now(), stream: st, conn: a.conn, queue: newSendQueue(),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), readDone: make(chan struct{}), flushed: make(chan struct{}),
+	}
+	out, in := a.keyI, a.keyR
+	if !initiator {
+		out, in = in, out
+	}
+	s.link = newLink(s, seal.New(&out), seal.New(&in), a.theirs.index)
+	s.ctx, s.cancel = context.WithCancel(n.ctx)
+	if err := n.addSession(s); err != nil {
+		s.cancel()
+		return nil, err
+	}
+	if !n.goTracked(s.writeLoop) {
+		close(s.flushed)
+		s.die()
+		return nil, mesh.ErrClosed
+	}
+	if !n.goTracked(s.pathLoop) {
+		s.die()
+		return nil, mesh.ErrClosed
+	}
+	return s, nil
+}
+
+// Peer is who is at the other end.
+func (s *session) Peer() mesh.PeerID { return mesh.PeerID(s.remote) }
+
+// Initiator tells whether this side opened it.
+func (s *session) Initiator() bool { return s.initiator }
+
+// Binding is the hash over the handshake.
+func (s *session) Binding() [32]byte { return s.binding }
+
+// Start begins delivery.
+func (s *session) Start(message func([]byte), packet func([]byte, time.Time)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started {
+		return
+	}
+	s.started = true
+	s.message = message
+	s.link.deliver.Store(&packet)
+	s.node.goTracked(s.readLoop)
+}
+
+// Send queues a message.
+func (s *session) Send(class mesh.Priority, data []byte) error { return s.queue.push(class, data) }
+
+// SendPacket sends a packet on the path of the moment.
+func (s *session) SendPacket(data []byte) error { return s.link.send(data) }
+
+// Path is the path of the moment.
+func (s *session) Path() (mesh.Path, bool) { return s.link.path() }
+
+// OnPath sets the path callback.
+func (s *session) OnPath(f func(mesh.Path, bool)) {
+	s.mu.Lock()
+	s.onPath, s.newHook = f, true
+	s.mu.Unlock()
+	s.kick()
+}
+
+// Stats counts the link's packets.
+func (s *session) Stats() mesh.LinkStats { return s.link.stats.snapshot() }
+
+// Done is closed when the session has ended.
+func (s *session) Done() <-chan struct{} { return s.done }
+
+// Err tells why it has ended.
+func (s *session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Close ends the session. What waits is still written, for a second.
+func (s *session) Close() error {
+	s.link.refuse()
+	s.end(mesh.ErrClosed, 0, true)
+	return nil
+}
+
+// Retire ends the stream and takes packets for 5 s more.
+func (s *session) Retire() { s.end(mesh.ErrClosed, retireFor, true) }
+
+// end leaves the state open, once; later calls may only shorten the linger.
+func (s *session) end(why error, linger time.Duration, graceful bool) {
+	s.mu.Lock()
+	deadline := time.Now().Add(linger)
+	if s.err == nil {
+		s.err, s.deadline, s.graceful = why, deadline, graceful
+		close(s.done)
+	} else if deadline.Before(s.deadline) {
+		s.deadline = deadline
+	}
+	s.mu.Unlock()
+	s.queue.close()
+	s.kick()
+}
+
+// kick makes the path goroutine look again.
+func (s *session) kick() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// readLoop passes messages on, in order. A callback that blocks stops the
+// reading; the silence limit counts only while we wait for the peer.
+func (s *session) readLoop() {
+	defer close(s.readDone)
+	r := bufio.NewReaderSize(s.conn, 4<<10)
+	buf := make([]byte, 512)
+	for {
+		_ = s.conn.SetReadDeadline(time.Now().Add(deadAfter))
+		var head [2]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			s.endOf("read", err)
+			return
+		}
+		size := int(binary.BigEndian.Uint16(head[:]))
+		if size > mesh.MaxMessage {
+			s.node.Penalise(s.Peer(), "message over its limit")
+			s.end(errProtocol, 0, false)
+			return
+		}
+		if size == 0 {
+			continue // keep-alive
+		}
+		if cap(buf) < size {
+			buf = make([]byte, size)
+		}
+		if _, err := io.ReadFull(r, buf[:size]); err != nil {
+			s.endOf("read", err)
+			return
+		}
+		select {
+		case <-s.done: // what comes now is for nobody, but its end is awaited
+		default:
+			s.message(buf[:size])
+		}
+	}
+}
+
+// endOf ends the session for what reading or writing its stream said.
+func (s *session) endOf(doing string, err error) {
+	var reset *network.StreamError
+	switch {
+	case errors.Is(err, io.EOF), errors.As(err, &reset) && reset.Remote:
+		err = errRemote
+	default:
+		err = fmt.Errorf("session broken: %s: %w", doing, err)
+	}
+	s.end(err, lingerFor, false)
+}
+
+// writeLoop writes what waits, most urgent first, and a keep-alive when
+// nothing did for a while.
+func (s *session) writeLoop() {
+	defer close(s.flushed)
+	idle := time.NewTimer(keepAliveEvery)
+	defer idle.Stop()
+	for {
+		if m := s.queue.pop(); m != nil {
+			if !s.write(m, deadAfter) {
+				return
+			}
+			idle.Reset(keepAliveEvery)
+			continue
+		}
+		select {
+		case <-s.queue.ready:
+		case <-idle.C:
+			if !s.write([]byte{0, 0}, deadAfter) {
+				return
+			}
+			idle.Reset(keepAliveEvery)
+		case <-s.done:
+			s.finish()
+			return
+		case <-s.ctx.Done():
+			_ = s.stream.Reset()
+			return
+		}
+	}
+}
+
+func (s *session) write(m []byte, limit time.Duration) bool {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(limit))
+	if _, err := s.conn.Write(m); err != nil {
+		s.endOf("write", err)
+		_ = s.stream.Reset()
+		return false
+	}
+	return true
+}
+
+// finish closes the stream: after a graceful end what waits is written first.
+func (s *session) finish() {
+	s.mu.Lock()
+	graceful := s.graceful
+	s.mu.Unlock()
+	if !graceful {
+		_ = s.stream.Reset()
+		return
+	}
+	_ = s.conn.SetWriteDeadline(time.Now().Add(flushFor))
+	for m := s.queue.pop(); m != nil; m = s.queue.pop() {
+		if _, err := s.conn.Write(m); err != nil {
+			_ = s.stream.Reset()
+			return
+		}
+	}
+	// The other side answers an end with its own; until then closing the
+	// connection could throw away what it has not read yet.
+	if s.stream.CloseWrite() == nil {
+		wait := time.NewTimer(flushFor)
+		defer wait.Stop()
+		select {
+		case <-s.readDone:
+		case <-wait.C:
+		case <-s.node.ctx.Done():
+		}
+	}
+	_ = s.stream.Reset()
+}
+
+// counters of a link; see [mesh.LinkStats].
+type counters struct {
+	sentPackets, sentBytes           atomic.Uint64
+	receivedPackets, receivedBytes   atomic.Uint64
+	droppedSending, droppedReceiving atomic.Uint64
+	unauthentic                      atomic.Uint64
+}
+
+func (c *counters) snapshot() mesh.LinkStats {
+	return mesh.LinkStats{
+		SentPackets: c.sentPackets.Load(), SentBytes: c.sentBytes.Load(),
+		ReceivedPackets: c.receivedPackets.Load(), ReceivedBytes: c.receivedBytes.Load(),
+		DroppedSending: c.droppedSending.Load(), DroppedReceiving: c.droppedReceiving.Load(),
+		Unauthentic: c.unauthentic.Load(),
+	}
+}

@@ -1,0 +1,454 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	msmux "github.com/multiformats/go-multistream"
+
+	"teahouse/internal/mesh"
+)
+
+// A voice stream (docs/protocol.md section 4): the session's initiator sends
+// the responder's receiver index u32, then Noise XX runs, then both ways
+//
+//	u16 length | packet            length at most 1,171
+//	u16 0x8000 | 5 bytes           a path check
+//
+// A stream does not push back in time: yamux alone takes 256 KiB, a minute of
+// voice, before a write waits. So the sender stops writing when a path check
+// is late, holds five packets, and drops the oldest.
+const (
+	checkFrame = 0x8000
+
+	ringPackets = 5
+	// lateAfter is how late the answer to a check may be before the sender
+	// holds back, and how long one write may wait.
+	lateAfter = 200 * time.Millisecond
+	// resetAfter is the backlog after which the stream is given up.
+	resetAfter = 400 * time.Millisecond
+	// streamCheckEvery is how often a stream in use is asked.
+	streamCheckEvery = 100 * time.Millisecond
+	// reopenMin and reopenMax bound the back-off between streams.
+	reopenMin = 200 * time.Millisecond
+	reopenMax = 5 * time.Second
+	// settled is how long a stream must have lived to end the back-off.
+	settled = 5 * time.Second
+)
+
+var errBacklog = errors.New("voice stream fell behind")
+
+// voiceStream is one stream that carries a session's packets.
+type voiceStream struct {
+	session *session
+	kind    carrierSet // onQUIC or onTCP
+	conn    network.Conn
+	stream  network.Stream
+	secure  net.Conn
+	paced   *pacedConn
+	born    time.Time
+	checks  checker
+	dead    chan struct{}
+	once    sync.Once
+	chosen  atomic.Int64 // when last chosen, Unix nanoseconds
+
+	wake chan struct{}
+
+	mu      sync.Mutex
+	ring    [ringPackets][]byte // oldest first, from head
+	head, n int
+	answers [4]uint32 // tokens to answer
+	nAnswer int
+}
+
+// streams are the voice streams of one session.
+type streams struct {
+	mu      sync.Mutex
+	live    []*voiceStream
+	opening bool
+	after   time.Time // not before
+	delay   time.Duration
+	closed  bool
+}
+
+// liveStream is the newest stream of a kind.
+func (s *session) liveStream(kind carrierSet) *voiceStream {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	for i := len(s.streams.live) - 1; i >= 0; i-- {
+		if v := s.streams.live[i]; v.kind == kind {
+			return v
+		}
+	}
+	return nil
+}
+
+// idleStreams closes streams that have not been chosen for a while. The
+// responder leaves that to the initiator, who opened them.
+func (s *session) idleStreams(w *way, now time.Time) {
+	if !s.initiator {
+		return
+	}
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	for _, v := range s.streams.live {
+		if w != nil && w.stream == v {
+			v.chosen.Store(now.UnixNano())
+		} else if now.UnixNano()-v.chosen.Load() > int64(idleStreams) {
+			s.node.goTracked(func() { v.fail(mesh.ErrClosed) })
+		}
+	}
+}
+
+// dropStreams ends all of them.
+func (s *session) dropStreams() {
+	s.streams.mu.Lock()
+	s.streams.closed = true
+	live := s.streams.live
+	s.streams.live = nil
+	s.streams.mu.Unlock()
+	for _, v := range live {
+		v.fail(mesh.ErrClosed)
+	}
+}
+
+// openStream begins to open a stream over c, unless one is being opened or the
+// back-off runs.
+func (s *session) openStream(kind carrierSet, c network.Conn, now time.Time) {
+	t := &s.streams
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.opening || t.closed || now.Before(t.after) {
+		return
+	}
+	t.opening = true
+	t.delay = min(max(2*t.delay, reopenMin), reopenMax)
+	t.after = now.Add(t.delay)
+	if !s.node.goTracked(func() {
+		err := s.dialStream(kind, c)
+		t.mu.Lock()
+		t.opening = false
+		t.mu.Unlock()
+		if err != nil {
+			s.node.log.Debug("voice stream not opened", "peer", s.Peer(), "transport", transportName(kind), "err", err)
+		}
+		s.kick()
+	}) {
+		t.opening = false
+	}
+}
+
+// dialStream opens a stream as the session's initiator.
+func (s *session) dialStream(kind carrierSet, c network.Conn) error {
+	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
+	defer cancel()
+	st, err := c.NewStream(ctx)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	ctx, stop := underDeadline(ctx, st)
+	err = func() error {
+		if err := st.SetProtocol(voiceProtocol); err != nil {
+			return err
+		}
+		if err := msmux.SelectProtoOrFail(voiceProtocol, st); err != nil {
+			return fmt.Errorf("negotiate: %w", err)
+		}
+		if _, err := st.Write(binary.BigEndian.AppendUint32(nil, s.link.out.index)); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+		return s.runStream(ctx, kind, st, true)
+	}()
+	stop()
+	if err != nil {
+		_ = st.Reset()
+	}
+	return err
+}
+
+// serveVoice takes a stream as a session's responder.
+func (n *Node) serveVoice(st network.Stream) {
+	remote := st.Conn().RemotePeer()
+	release, ok := n.admit(remote)
+	if !ok {
+		_ = st.ResetWithError(network.StreamRateLimited)
+		return
+	}
+	defer release()
+	ctx, stop := underDeadline(n.ctx, st)
+	defer stop()
+	var head [4]byte
+	if _, err := io.ReadFull(st, head[:]); err != nil {
+		_ = st.Reset()
+		return
+	}
+	kind := kindOf(st.Conn().RemoteMultiaddr())
+	s := n.sessionOf(binary.BigEndian.Uint32(head[:]))
+	if s == nil || s.remote != remote || s.initiator || s.carriers&kind&(onQUIC|onTCP) == 0 {
+		_ = st.Reset()
+		return
+	}
+	if err := s.runStream(ctx, kind, st, false); err != nil {
+		_ = st.Reset()
+		n.log.Debug("voice stream refused", "peer", s.Peer(), "err", err)
+	}
+}
+
+// runStream runs the handshake inside st, adds the stream to the session and
+// starts its two goroutines.
+func (s *session) runStream(ctx context.Context, kind carrierSet, st network.Stream, initiator bool) error {
+	paced := &pacedConn{streamConn: streamConn{st}}
+	secure, err := s.node.secureConn(ctx, paced, s.remote, voicePrologue(&s.binding), initiator)
+	if err != nil {
+		return fmt.Errorf("noise: %w", err)
+	}
+	_ = st.SetDeadline(time.Time{})
+	paced.pace = true
+	now := time.Now()
+	v := &voiceStream{
+		session: s, kind: kind, conn: st.Conn(), stream: st, secure: secure, paced: paced, born: now,
+		dead: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	v.chosen.Store(now.UnixNano())
+	for i := range v.ring {
+		v.ring[i] = make([]byte, 0, mesh.MaxPacket)
+	}
+	s.streams.mu.Lock()
+	// A peer that opens many gets the newest two of them.
+	var surplus []*voiceStream
+	if !s.streams.closed {
+		s.streams.live = append(s.streams.live, v)
+		if extra := len(s.streams.live) - 2; extra > 0 {
+			surplus = append(surplus, s.streams.live[:extra]...)
+		}
+	}
+	closed := s.streams.closed
+	s.streams.mu.Unlock()
+	for _, old := range surplus {
+		old.fail(mesh.ErrClosed)
+	}
+	if closed || !s.node.goTracked(v.writeLoop) {
+		v.fail(mesh.ErrClosed)
+		return mesh.ErrClosed
+	}
+	if !s.node.goTracked(v.readLoop) {
+		v.fail(mesh.ErrClosed)
+		return mesh.ErrClosed
+	}
+	s.kick()
+	return nil
+}
+
+// fail ends the stream and takes it from its session.
+func (v *voiceStream) fail(why error) {
+	v.once.Do(func() {
+		close(v.dead)
+		_ = v.stream.Reset()
+		t := &v.session.streams
+		t.mu.Lock()
+		for i, o := range t.live {
+			if o == v {
+				t.live = append(t.live[:i:i], t.live[i+1:]...)
+				break
+			}
+		}
+		if time.Since(v.born) >= settled {
+			t.delay, t.after = 0, time.Time{}
+		}
+		t.mu.Unlock()
+		l := v.session.link
+		if w := l.way.Load(); w != nil && w.stream == v {
+			l.way.CompareAndSwap(w, nil)
+		}
+		v.session.node.log.Debug("voice stream ended", "peer", v.session.Peer(), "why", why)
+		v.session.kick()
+	})
+}
+
+// push puts a packet into the ring, in the place of the oldest if it is full.
+func (v *voiceStream) push(packet []byte) {
+	v.mu.Lock()
+	if v.n == ringPackets {
+		v.head = (v.head + 1) % ringPackets
+		v.n--
+		v.session.link.stats.droppedSending.Add(1)
+	}
+	i := (v.head + v.n) % ringPackets
+	v.ring[i] = append(v.ring[i][:0], packet...)
+	v.n++
+	v.mu.Unlock()
+	v.rouse()
+}
+
+func (v *voiceStream) rouse() {
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+}
+
+// answer puts an answer into the way of the sender; of too many, the newest
+// count.
+func (v *voiceStream) answer(token uint32) {
+	v.mu.Lock()
+	if v.nAnswer == len(v.answers) {
+		copy(v.answers[:], v.answers[1:])
+		v.nAnswer--
+	}
+	v.answers[v.nAnswer] = token
+	v.nAnswer++
+	v.mu.Unlock()
+	v.rouse()
+}
+
+// take appends what is to be written next: answers first, then, unless held
+// back, the oldest packet. packet is its length, or -1.
+func (v *voiceStream) take(dst []byte, hold bool) (out []byte, packet int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, token := range v.answers[:v.nAnswer] {
+		dst = appendCheckFrame(dst, check{answer: true, token: token})
+	}
+	v.nAnswer = 0
+	if hold || v.n == 0 {
+		return dst, -1
+	}
+	p := v.ring[v.head]
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(p)))
+	dst = append(dst, p...)
+	v.head = (v.head + 1) % ringPackets
+	v.n--
+	return dst, len(p)
+}
+
+func appendCheckFrame(dst []byte, c check) []byte {
+	return c.appendTo(binary.BigEndian.AppendUint16(dst, checkFrame))
+}
+
+// writeLoop is the one sender.
+func (v *voiceStream) writeLoop() {
+	buf := make([]byte, 0, 2+mesh.MaxPacket+8*(2+checkLen))
+	tick := time.NewTicker(streamCheckEvery)
+	defer tick.Stop()
+	stats := &v.session.link.stats
+	var lastAsk, lastPacket time.Time
+	for {
+		now := time.Now()
+		late := v.checks.waiting(now)
+		if late > resetAfter {
+			v.fail(errBacklog)
+			return
+		}
+		buf = buf[:0]
+		// While packets flow the path is asked often, else once a second.
+		every := checkEvery
+		if now.Sub(lastPacket) < checkEvery {
+			every = streamCheckEvery
+		}
+		if now.Sub(lastAsk) >= every {
+			buf = appendCheckFrame(buf, check{token: v.checks.ask(now)})
+			lastAsk = now
+		}
+		out, packet := v.take(buf, late > lateAfter)
+		if len(out) > 0 {
+			if _, err := v.secure.Write(out); err != nil {
+				v.fail(fmt.Errorf("write: %w", err))
+				return
+			}
+			if packet >= 0 {
+				lastPacket = now
+				stats.sentPackets.Add(1)
+				stats.sentBytes.Add(uint64(packet))
+				continue // there may be more
+			}
+		}
+		select {
+		case <-v.wake:
+		case <-tick.C:
+		case <-v.dead:
+			return
+		}
+	}
+}
+
+// readLoop passes packets to the link.
+func (v *voiceStream) readLoop() {
+	r := bufio.NewReaderSize(v.secure, 4<<10)
+	buf := make([]byte, mesh.MaxPacket)
+	for {
+		_ = v.secure.SetReadDeadline(time.Now().Add(deadAfter))
+		var head [2]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			v.fail(fmt.Errorf("read: %w", err))
+			return
+		}
+		size := int(binary.BigEndian.Uint16(head[:]))
+		isCheck := size == checkFrame
+		if isCheck {
+			size = checkLen
+		}
+		if size > mesh.MaxPacket {
+			v.session.node.Penalise(v.session.Peer(), "packet over its limit")
+			v.fail(errTooLong)
+			return
+		}
+		b := buf[:size]
+		if _, err := io.ReadFull(r, b); err != nil {
+			v.fail(fmt.Errorf("read: %w", err))
+			return
+		}
+		now := time.Now()
+		if !isCheck {
+			v.session.link.receiveStream(b, now)
+		} else if c, ok := parseCheck(b); ok && c.answer {
+			v.checks.answered(c.token, now)
+		} else if ok {
+			v.answer(c.token)
+		}
+	}
+}
+
+// pacedConn makes a write that waits fail after resetAfter, waking every
+// lateAfter; a write that was cut short cannot be taken up again, because
+// Noise has sealed it already.
+type pacedConn struct {
+	streamConn
+	pace bool // set before the stream's goroutines start
+}
+
+// Write writes b or gives the stream up.
+func (p *pacedConn) Write(b []byte) (int, error) {
+	if !p.pace {
+		return p.streamConn.Write(b)
+	}
+	begun := time.Now()
+	written := 0
+	for {
+		_ = p.SetWriteDeadline(time.Now().Add(lateAfter))
+		n, err := p.streamConn.Write(b[written:])
+		written += n
+		switch {
+		case err == nil:
+			return written, nil
+		case !errors.Is(err, os.ErrDeadlineExceeded) && !isTimeout(err):
+			return written, err
+		case time.Since(begun) >= resetAfter:
+			return written, errBacklog
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
+}
