@@ -14,8 +14,9 @@ const (
 	// reportSilence is after how long without a report a link is not believed
 	// to be heard any more: a path that is silent for so long is dropped.
 	reportSilence = 3 * time.Second
-	// reportLeast is how soon after one report the next may follow.
-	reportLeast = 20 * time.Millisecond
+	// reportExtra is how many more reports may go between two that are due,
+	// because there is news.
+	reportExtra = 8
 )
 
 // link is one session's voice.
@@ -29,7 +30,7 @@ type link struct {
 
 	mu       sync.Mutex
 	sequence uint32 // of our last report
-	sentAt   time.Time
+	extra    int    // sent since the last that was due
 	sent     report
 	came     time.Time // when the last report came; zero: none yet
 	theirs   report    // that one
@@ -90,15 +91,20 @@ func (l *link) takeReport(v *voice, data []byte, arrival time.Time) {
 	}
 }
 
-// sendReport sends a report, unless it is not due and one has just gone.
+// sendReport sends a report, because it is due or because there is news.
 func (l *link) sendReport(v *voice, now time.Time, due bool) {
-	out := report{Flags: 0, Depth: uint8(l.depth.Load()), Epoch: *l.plane.sendTag.Load()}
+	out := report{Flags: 0, Depth: uint8(l.depth.Load()), Epoch: l.plane.sendTag(now)}
 	v.describe(&out)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !due && now.Sub(l.sentAt) < reportLeast {
+	switch {
+	case due:
+		l.extra = 0
+	case l.extra >= reportExtra:
 		return
+	default:
+		l.extra++
 	}
 	l.sequence++
 	out.Sequence, out.SentAt = l.sequence, l.plane.clock(now)
@@ -109,7 +115,7 @@ func (l *link) sendReport(v *voice, now time.Time, due bool) {
 			out.Flags |= reportHears
 		}
 	}
-	l.sent, l.sentAt = out, now
+	l.sent = out
 	// What cannot be sent is counted by the link.
 	_ = l.net.SendPacket(out.append(l.buf[:0]))
 }

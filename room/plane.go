@@ -57,8 +57,6 @@ type plane struct {
 
 	// tags are those of the epochs we hold, for reports.
 	tags atomic.Pointer[[]tag]
-	// sendTag is that of the epoch we send in.
-	sendTag atomic.Pointer[tag]
 
 	mu         sync.Mutex
 	closed     bool
@@ -101,7 +99,6 @@ func newPlane(cfg *Config, count *counters) *plane {
 		}
 	}
 	p.tags.Store(&[]tag{})
-	p.sendTag.Store(&tag{})
 	return p
 }
 
@@ -140,13 +137,20 @@ func (p *plane) speak(f *Frame) error {
 func (p *plane) sealerAt(now time.Time) *sealer {
 	for _, s := range p.sealers {
 		if !s.from.After(now) {
-			if t := p.sendTag.Load(); *t != s.epoch {
-				p.sendTag.Store(&s.epoch)
-			}
 			return s.sealer
 		}
 	}
 	return nil
+}
+
+// sendTag is the tag of the epoch that we send in, zeros for none.
+func (p *plane) sendTag(now time.Time) tag {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.sealerAt(now); s != nil {
+		return s.epoch
+	}
+	return tag{}
 }
 
 // seal puts the sealed f in place of the oldest one.
@@ -232,7 +236,6 @@ func (p *plane) setEpochs(epochs []*epoch, make func(*epoch) *sealer) {
 	p.sealers = sealers
 	p.tags.Store(&tags)
 	if p.sealerAt(time.Now()) == nil {
-		p.sendTag.Store(&tag{})
 	}
 }
 
@@ -265,7 +268,6 @@ func (p *plane) restart() {
 		}
 	}
 	p.tags.Store(&[]tag{})
-	p.sendTag.Store(&tag{})
 }
 
 func (p *plane) close() {
