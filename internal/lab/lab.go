@@ -1,0 +1,334 @@
+// Package lab runs real processes in network namespaces with no way out, and
+// listens to what they do: hosts on a bridge or behind a router, loss and
+// rates by the kernel, captures, programs whose JSON events can be waited
+// for, PulseAudio without a sound card, recorded speech, and measurements of
+// sound that do not trust the code under test.
+//
+// Namespaces need Linux and root ([ErrNotRoot] otherwise); everything else
+// runs anywhere the tools are installed. Whatever a process of the lab leaves
+// behind because it was killed is removed by the next [NewNet]: names carry
+// the process id of their maker.
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// ErrNotRoot: network namespaces need root.
+var ErrNotRoot = errors.New("the lab needs root for network namespaces")
+
+// Topology is how the hosts of a [Net] are joined.
+type Topology int
+
+const (
+	// Bridge: one LAN, 10.77.0.0/24, without a router.
+	Bridge Topology = iota
+	// Routed: a /30 for each host (44.N.0.2, router 44.N.0.1), which libp2p
+	// takes for public addresses.
+	Routed
+)
+
+// netPrefix begins the name of each namespace: it is followed by the process
+// id of the lab, "x", a number, "-" and the host's name.
+const netPrefix = "thlab"
+
+// Net is an isolated network: a namespace with the bridge or router in it and
+// one for each host. No interface leads out of it, IPv6 is off. Its methods
+// may be called from any goroutine.
+type Net struct {
+	topology Topology
+	name     string
+	core     *Host // where the bridge or the routes are
+	stop     func()
+
+	mu     sync.Mutex
+	hosts  []*Host
+	closed bool
+}
+
+// Host is one namespace of a [Net] with the interfaces lo and eth0.
+type Host struct {
+	net  *Net
+	ns   string
+	addr netip.Addr
+	dev  string // its interface
+}
+
+// NewNet makes a network without hosts, after sweeping away what dead labs
+// left. On SIGINT and SIGTERM it cleans up before the process dies of them.
+func NewNet(ctx context.Context, topology Topology) (*Net, error) {
+	if os.Geteuid() != 0 {
+		return nil, ErrNotRoot
+	}
+	if err := sweep(ctx); err != nil {
+		return nil, err
+	}
+	used, err := namespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := &Net{topology: topology}
+	for i := 0; ; i++ {
+		n.name = fmt.Sprintf("%s%dx%d", netPrefix, os.Getpid(), i)
+		if !used[n.name+"-core"] {
+			break
+		}
+	}
+	n.core = &Host{net: n, ns: n.name + "-core", dev: "br0"}
+	if err := n.core.make(ctx); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	setup := [][]string{{"ip", "link", "add", "name", "br0", "type", "bridge", "mcast_snooping", "0"}, {"ip", "link", "set", "dev", "br0", "up"}}
+	if topology == Routed {
+		setup = [][]string{{"sysctl", "-qw", "net.ipv4.ip_forward=1"}}
+	}
+	for _, c := range setup {
+		if err := n.core.tool(ctx, c...); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	n.stop = n.closeOnSignal()
+	return n, nil
+}
+
+// closeOnSignal cleans up when the process is told to end, and then lets it.
+func (n *Net) closeOnSignal() (stop func()) {
+	c, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-done:
+		case s := <-c:
+			_ = n.remove() // what stays, the next lab sweeps away
+			signal.Stop(c)
+			_ = syscall.Kill(os.Getpid(), s.(syscall.Signal))
+		}
+	})
+	return func() { signal.Stop(c); close(done); wg.Wait() }
+}
+
+// Host adds a host. Names are short: letters, digits, hyphens.
+func (n *Net) Host(ctx context.Context, name string) (*Host, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	number := len(n.hosts) + 1
+	switch {
+	case n.closed:
+		return nil, errors.New("the lab's network is closed")
+	case number > 250:
+		return nil, errors.New("a lab's network has at most 250 hosts")
+	}
+	h := &Host{net: n, ns: n.name + "-" + name, dev: "eth0"}
+	if err := h.make(ctx); err != nil {
+		return nil, err
+	}
+	n.hosts = append(n.hosts, h)
+	port := fmt.Sprintf("port%d", number)
+	if err := n.core.tool(ctx, "ip", "link", "add", "name", port, "type", "veth", "peer", "name", "eth0", "netns", h.ns); err != nil {
+		return nil, err
+	}
+	steps := [][]string{{"ip", "link", "set", "dev", port, "master", "br0", "up"}}
+	inside := [][]string{{"ip", "link", "set", "dev", "eth0", "up"}}
+	if n.topology == Bridge {
+		h.addr = netip.AddrFrom4([4]byte{10, 77, 0, byte(number)})
+		inside = append([][]string{{"ip", "addr", "add", h.addr.String() + "/24", "dev", "eth0"}}, inside...)
+	} else {
+		h.addr = netip.AddrFrom4([4]byte{44, byte(number), 0, 2})
+		router := netip.AddrFrom4([4]byte{44, byte(number), 0, 1}).String()
+		steps = [][]string{
+			{"ip", "addr", "add", router + "/30", "dev", port},
+			{"ip", "link", "set", "dev", port, "up"},
+		}
+		inside = append([][]string{{"ip", "addr", "add", h.addr.String() + "/30", "dev", "eth0"}}, inside...)
+		inside = append(inside, []string{"ip", "route", "add", "default", "via", router})
+	}
+	for _, c := range steps {
+		if err := n.core.tool(ctx, c...); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range inside {
+		if err := h.tool(ctx, c...); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// Core is where the bridge br0, or the router, is: a capture there sees what
+// all hosts send each other.
+func (n *Net) Core() *Host { return n.core }
+
+// Close ends what still runs in the network's namespaces and removes them.
+func (n *Net) Close() error {
+	n.mu.Lock()
+	closed := n.closed
+	n.closed = true
+	n.mu.Unlock()
+	if closed {
+		return nil
+	}
+	if n.stop != nil {
+		n.stop()
+	}
+	return n.remove()
+}
+
+func (n *Net) remove() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return removeNamespaces(ctx, func(name string) bool { return strings.HasPrefix(name, n.name+"-") })
+}
+
+// Addr is the host's IPv4 address; the core of a bridge has none.
+func (h *Host) Addr() netip.Addr { return h.addr }
+
+// make makes the namespace, with lo up and without IPv6: the sysctl comes
+// before the links, so that a capture sees no neighbour discovery.
+func (h *Host) make(ctx context.Context) error {
+	if err := tool(ctx, "ip", "netns", "add", h.ns); err != nil {
+		return err
+	}
+	for _, c := range [][]string{
+		{"sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"},
+		{"ip", "link", "set", "dev", "lo", "up"},
+	} {
+		if err := h.tool(ctx, c...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Loss drops this part of the IPv4 packets that arrive at the host (ARP never
+// is), in tenths of a percent, 0 to 1000, at random. It replaces the loss set
+// before.
+func (h *Host) Loss(ctx context.Context, permille int) error {
+	if permille < 0 || permille > 1000 {
+		return fmt.Errorf("lose %d of a thousand packets: out of range", permille)
+	}
+	rules := "table inet loss {}\ndelete table inet loss\n"
+	if permille > 0 {
+		rules += fmt.Sprintf("table inet loss { chain in { type filter hook prerouting priority -300; "+
+			"iifname %q numgen random mod 1000 < %d counter drop\n}\n}\n", h.dev, permille)
+	}
+	cmd := h.Command(ctx, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	return run(cmd)
+}
+
+// Rate limits what the host sends, in kbit/s, with a queue of 50 ms; 0 ends
+// the limit.
+func (h *Host) Rate(ctx context.Context, kbits int) error {
+	if kbits <= 0 {
+		_ = h.tool(ctx, "tc", "qdisc", "del", "dev", h.dev, "root") // there may be none
+		return nil
+	}
+	return h.tool(ctx, "tc", "qdisc", "replace", "dev", h.dev, "root", "tbf",
+		"rate", strconv.Itoa(kbits)+"kbit", "burst", "5kb", "latency", "50ms")
+}
+
+// Unplug takes the host's cable out, or puts it back in.
+func (h *Host) Unplug(ctx context.Context, out bool) error {
+	state := "up"
+	if out {
+		state = "down"
+	}
+	return h.tool(ctx, "ip", "link", "set", "dev", h.dev, state)
+}
+
+// Command is a command inside the host's namespace. The process that it
+// starts is the command itself, so signals reach it, and it dies with the lab.
+func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return command(ctx, "ip", append([]string{"netns", "exec", h.ns, name}, args...)...)
+}
+
+func (h *Host) tool(ctx context.Context, args ...string) error {
+	return run(h.Command(ctx, args[0], args[1:]...))
+}
+
+func tool(ctx context.Context, args ...string) error {
+	return run(command(ctx, args[0], args[1:]...))
+}
+
+// command is exec.CommandContext for a child that does not outlive us.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+func run(cmd *exec.Cmd) error {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(out.Bytes()))
+	}
+	return nil
+}
+
+// namespaces are the names of all network namespaces.
+func namespaces(ctx context.Context) (map[string]bool, error) {
+	out, err := command(ctx, "ip", "netns", "list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("list network namespaces: %w", err)
+	}
+	names := make(map[string]bool)
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) > 0 {
+			names[f[0]] = true
+		}
+	}
+	return names, nil
+}
+
+// sweep removes the namespaces of labs whose process is dead.
+func sweep(ctx context.Context) error {
+	return removeNamespaces(ctx, func(name string) bool {
+		rest, ours := strings.CutPrefix(name, netPrefix)
+		number, _, ok := strings.Cut(rest, "x")
+		pid, err := strconv.Atoi(number)
+		return ours && ok && err == nil && pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+	})
+}
+
+// removeNamespaces ends the processes of each namespace that is doomed, by
+// their ids, and removes it.
+func removeNamespaces(ctx context.Context, doomed func(name string) bool) error {
+	names, err := namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for name := range names {
+		if !doomed(name) {
+			continue
+		}
+		pids, _ := command(ctx, "ip", "netns", "pids", name).Output() // it may have gone meanwhile
+		for _, f := range strings.Fields(string(pids)) {
+			if pid, err := strconv.Atoi(f); err == nil && pid > 1 && pid != os.Getpid() {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if err := tool(ctx, "ip", "netns", "del", name); err != nil {
+			if left, _ := namespaces(ctx); left[name] {
+				failed = errors.Join(failed, err)
+			}
+		}
+	}
+	return failed
+}

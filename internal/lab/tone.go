@@ -1,0 +1,37 @@
+package lab
+
+import "math"
+
+// ToneLevel is the amplitude of the sine of hz in pcm (48 kHz), by Goertzel's
+// algorithm: 1 for a full-scale sine. Leakage between two tones is under 1 %
+// when they differ by more than 10/(duration in seconds) Hz.
+func ToneLevel(pcm []float32, hz float64) float64 {
+	if len(pcm) == 0 {
+		return 0
+	}
+	w := 2 * math.Pi * hz / Rate
+	c := 2 * math.Cos(w)
+	var s1, s2, sum float64
+	for i, x := range pcm {
+		// Hann window, so that a loud neighbour does not leak.
+		h := 0.5 - 0.5*math.Cos(2*math.Pi*float64(i)/float64(len(pcm)))
+		sum += h
+		s1, s2 = float64(x)*h+c*s1-s2, s1
+	}
+	power := s1*s1 + s2*s2 - c*s1*s2
+	return 2 * math.Sqrt(max(0, power)) / sum
+}
+
+// Heard tells in which part of the blocks of 100 ms of pcm the tone of hz has
+// at least this level.
+func Heard(pcm []float32, hz, level float64) float64 {
+	const block = Rate / 10
+	blocks, heard := 0, 0
+	for at := 0; at+block <= len(pcm); at += block {
+		blocks++
+		if ToneLevel(pcm[at:at+block], hz) >= level {
+			heard++
+		}
+	}
+	return float64(heard) / float64(max(1, blocks))
+}
