@@ -54,6 +54,11 @@ func benchmarks() []benchmark {
 	return []benchmark{
 		{"opus", "Opus: encoding and decoding one frame", benchOpus},
 		{"seal", "sealing and opening at the sizes of voice", benchSeal},
+		{"packet", "framing and cryptography of one packet", benchPacket},
+		{"join", "from joining to first audio", benchJoin},
+		{"path", "the software path of a voice", benchPath},
+		{"allocations", "allocations on a frame's whole way", benchAllocations},
+		{"talker", "one talker who hears seven", benchTalker},
 		{"idle", "an idle node beside a bare libp2p host with DHT and gossipsub", benchIdle},
 	}
 }
@@ -87,7 +92,7 @@ func (c *benchCommand) Run(ctx context.Context) error {
 	all := benchmarks()
 	if c.List {
 		for _, b := range all {
-			fmt.Printf("%-10s %s\n", b.name, b.what)
+			fmt.Printf("%-12s %s\n", b.name, b.what)
 		}
 		return nil
 	}
