@@ -129,12 +129,14 @@ func soft(x float64) float64 {
 	return limiterThreshold + room*math.Tanh((x-limiterThreshold)/room)
 }
 
-// bounded is x, or 0 where x is infinite or not a number.
+// bounded is x within 60 dB above full scale, beyond which the precision of the
+// mean would not do, or 0 where x is infinite or not a number.
 func bounded(x float32) float32 {
-	if abs(x) <= math.MaxFloat32 {
-		return x
+	const most = 1000
+	if !(abs(x) <= math.MaxFloat32) {
+		return 0
 	}
-	return 0
+	return max(-most, min(x, most))
 }
 
 func abs(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }

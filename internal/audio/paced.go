@@ -183,4 +183,3 @@ func (s *pacedSpeaker) Close() error {
 type endless struct{}
 
 func (endless) close() error { return nil }
-

@@ -45,10 +45,10 @@ const (
 type Resampler struct {
 	// Constant.
 	channels int
-	half     int     // taps on each side of the instant
-	up, down int     // to/from in lowest terms
-	rows     int     // phases in the table
-	fine     bool    // the table is coarser than up: interpolate
+	half     int  // taps on each side of the instant
+	up, down int  // to/from in lowest terms
+	rows     int  // phases in the table
+	fine     bool // the table is coarser than up: interpolate
 	table    []float32
 
 	// hist holds have samples per channel; the next output's first tap is

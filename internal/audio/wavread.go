@@ -135,11 +135,15 @@ func (s *wavSource) convert(dst, src []float32) (took, wrote int) {
 		return n, n
 	}
 	if len(src) > 0 {
-		return s.resamp.Process(dst, src)
+		took, wrote = s.resamp.Process(dst, src)
+	} else {
+		clear(s.samples)
+		_, wrote = s.resamp.Process(dst, s.samples)
 	}
-	clear(s.samples)
-	_, wrote = s.resamp.Process(dst, s.samples)
-	return 0, wrote
+	for i, x := range dst[:wrote*ch] { // the filter overshoots a little
+		dst[i] = clip(x)
+	}
+	return took, wrote
 }
 
 // decode reads the next frames of the file, from its start again in a loop.
