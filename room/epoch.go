@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	// maxEpochs is how many epochs are held at once, and epochOpen how long
-	// voice under an old one is opened (DESIGN section 5).
-	maxEpochs = 4
+	// maxEpochs is how many epochs are held at once: those that a crowd makes
+	// while a sender still lags behind, see switchMost and handing.admit.
+	// epochOpen is how long voice under an old one is opened (DESIGN section 5).
+	maxEpochs = 8
 	epochOpen = 5 * time.Second
 	// maxLineage is how many origins back a succession is recognised, and
 	// how many origins that lost are remembered.
@@ -27,7 +28,8 @@ type epoch struct {
 	origin   *origin
 	id       epochID
 	tag      tag
-	sendFrom time.Time // when we begin to send in it
+	sendFrom time.Time // when we begin to send in it, unless skipped
+	skip     bool      // another origin won before we had begun
 	until    time.Time // when we cease to open what is sent in it; zero for the newest
 }
 
@@ -50,7 +52,7 @@ type epochs struct {
 	// entitled are the members who were let into the epochs of the lineage,
 	// by us or by others, with the place in it from which on they were.
 	entitled map[Member]entitlement
-	// departed: somebody who was entitled has gone since the last fresh epoch.
+	// departed: somebody has gone since the last fresh epoch.
 	departed   bool
 	departedAt time.Time
 	changedAt  time.Time // when the newest epoch began
@@ -220,6 +222,11 @@ func (s *epochs) descend(o *origin) bool {
 }
 
 func (s *epochs) push(e *epoch, now time.Time, delay time.Duration) {
+	for _, old := range s.held {
+		if old.origin.Commitment != e.origin.Commitment && old.sendFrom.After(now) {
+			old.skip = true // others may have refused it
+		}
+	}
 	e.id, e.tag, e.sendFrom = e.secret.id(), e.secret.tag(), now.Add(delay)
 	if old := s.newest(); old != nil {
 		old.until = now.Add(epochOpen)
@@ -252,13 +259,11 @@ func (s *epochs) isEntitled(m Member, instance uint64) bool {
 	return ok && e.instance == instance
 }
 
-// depart notes that a member has gone: the next change will be fresh.
+// depart notes that a member has gone, who may have had the newest epoch: the
+// next change will be fresh.
 func (s *epochs) depart(m Member, now time.Time) {
-	if _, ok := s.entitled[m]; !ok {
-		return
-	}
 	delete(s.entitled, m)
-	if !s.departed {
+	if s.newest() != nil && !s.departed {
 		s.departed, s.departedAt = true, now
 	}
 }

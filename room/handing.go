@@ -218,15 +218,21 @@ func (h *handing) admit(newcomers []*far, now time.Time) {
 	crowded := h.members() >= bigRoom && now.Sub(h.changedAt) < bigRoomPause
 	switch wait := h.changedAt.Add(h.delay() / 2); {
 	case h.aloneIn():
-		h.change(0, now)
+		newcomers = h.change(newcomers, 0, now)
 	case crowded && !h.mustRenew():
 		// they get the epoch as it is
 	case wait.After(now):
 		h.soonest(wait)
 		return
 	default:
-		h.change(h.delay(), now)
+		newcomers = h.change(newcomers, h.delay(), now)
 	}
+	h.let(newcomers, now)
+	h.announce("someone was let in", false, now)
+}
+
+// let gives newcomers the newest epoch, after everybody has been told of them.
+func (h *handing) let(newcomers []*far, now time.Time) {
 	e := h.newest()
 	for _, n := range newcomers {
 		m := admitMessage{Number: e.number, Commitment: e.origin.Commitment, Entry: *n.entry()}
@@ -240,22 +246,30 @@ func (h *handing) admit(newcomers []*far, now time.Time) {
 	for _, n := range newcomers {
 		h.hand(n, now)
 	}
-	h.announce("someone was let in", false, now)
 }
 
-// change moves to the next epoch. Where that is a fresh one, it is handed to
-// all who may have it before anything else is said about it.
-func (h *handing) change(delay time.Duration, now time.Time) {
+// change moves to the next epoch and tells who is to be let into it. A fresh
+// one is for all who are visible: those who may have it are handed it before
+// anything else is said about it, the others are newcomers.
+func (h *handing) change(newcomers []*far, delay time.Duration, now time.Time) []*far {
 	if !h.mustRenew() {
 		h.ratchet(now, delay)
-		return
+		return newcomers
 	}
 	h.renewNow(delay, now)
+	newcomers = nil
 	for _, f := range h.fars {
-		if f.entry() != nil && h.isEntitled(f.member, f.instance) {
+		if f.entry() == nil {
+			continue
+		}
+		switch h.owe(f.member, f.instance, &f.known, f.responder) {
+		case stepHand:
 			h.hand(f, now)
+		case stepAdmit:
+			newcomers = append(newcomers, f)
 		}
 	}
+	return newcomers
 }
 
 func (h *handing) renewNow(delay time.Duration, now time.Time) {
@@ -273,7 +287,7 @@ func (h *handing) heal(now time.Time) {
 	}
 	h.healAt = now.Add(healPause)
 	h.departed = true
-	h.change(h.delay(), now)
+	h.let(h.change(nil, h.delay(), now), now)
 	h.announce("two secrets were about", false, now)
 }
 
@@ -292,7 +306,7 @@ func (h *handing) renewInTime(now time.Time) {
 		h.soonest(at)
 		return
 	}
-	h.change(h.delay(), now)
+	h.let(h.change(nil, h.delay(), now), now)
 	h.announce("renewed, because someone had left", false, now)
 }
 
@@ -305,8 +319,15 @@ func (h *handing) rank(e *epoch) (rank int) {
 		return mac.Sum(nil)
 	}
 	own := of(h.self)
+	before := make(map[Member]bool)
 	for m := range h.entitled {
-		if bytes.Compare(of(m), own) < 0 {
+		before[m] = bytes.Compare(of(m), own) < 0
+	}
+	for _, f := range h.fars {
+		before[f.member] = f.entry() != nil && bytes.Compare(of(f.member), own) < 0
+	}
+	for _, earlier := range before {
+		if earlier {
 			rank++
 		}
 	}

@@ -63,17 +63,18 @@ type plane struct {
 	muted      bool
 	listenOnly bool
 	links      []*link
-	sealers    []*sending // newest first
+	sealers    []sending // one for each epoch that is held, newest first
 	sent       [flows]sentFrames
 	frame      Frame
 	packet     voicePacket
 	out        [maxDepth + 1][mesh.MaxPacket]byte
 }
 
-// sending is an epoch that we send in, from a time on.
+// sending is an epoch that we may send in, from a time on.
 type sending struct {
 	number uint32
 	from   time.Time
+	skip   bool // it lost before its time had come
 	*sealer
 }
 
@@ -133,12 +134,16 @@ func (p *plane) speak(f *Frame) error {
 	return nil
 }
 
-// sealerAt is the newest key that it is time to send in.
+// sealerAt is the key to send with: that of the newest epoch whose time has
+// come, else of the oldest.
 func (p *plane) sealerAt(now time.Time) *sealer {
 	for _, s := range p.sealers {
-		if !s.from.After(now) {
+		if !s.skip && !s.from.After(now) {
 			return s.sealer
 		}
+	}
+	if len(p.sealers) > 0 {
+		return p.sealers[len(p.sealers)-1].sealer
 	}
 	return nil
 }
@@ -220,18 +225,21 @@ func (p *plane) setQuiet(muted, listenOnly bool) {
 // sealer of one that was not held before.
 func (p *plane) setEpochs(epochs []*epoch, make func(*epoch) *sealer) {
 	tags := []tag{}
-	var sealers []*sending
+	var sealers []sending
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range epochs {
 		t := e.tag
 		tags = append(tags, t)
-		i := slices.IndexFunc(p.sealers, func(s *sending) bool { return s.epoch == t && s.number == e.number })
+		next := sending{number: e.number, from: e.sendFrom, skip: e.skip}
+		// One sealer for each epoch and no more: it guards its nonces.
+		i := slices.IndexFunc(p.sealers, func(s sending) bool { return s.epoch == t && s.number == e.number })
 		if i >= 0 {
-			sealers = append(sealers, p.sealers[i])
+			next.sealer = p.sealers[i].sealer
 		} else {
-			sealers = append(sealers, &sending{e.number, e.sendFrom, make(e)})
+			next.sealer = make(e)
 		}
+		sealers = append(sealers, next)
 	}
 	p.sealers = sealers
 	p.tags.Store(&tags)

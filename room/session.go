@@ -14,6 +14,8 @@ const (
 	// opened may be at it at once.
 	greetingTime = 10 * time.Second
 	maxGreeting  = 64
+	// refusalTime is within which time of our greeting a refusal comes.
+	refusalTime = 5 * time.Second
 	// closeAfter is how long a session that we end stays open after the last
 	// message, so that it arrives.
 	closeAfter = 250 * time.Millisecond
@@ -198,7 +200,13 @@ func (s *session) takeEntry(e *entry) {
 	case e.Member == s.far.member && e.Peer == s.peer:
 		r.show(e)
 	case e.Member == r.self:
-		r.shownSelf(e, true)
+		// Soon after the greeting it is how the far side does not let us in;
+		// later it says that the other instance has just come.
+		refused := time.Since(s.opened) < refusalTime
+		r.shownSelf(e, !refused)
+		if refused {
+			r.endSession(s, "refused")
+		}
 	default:
 		s.misbehaved(errors.New("ENTRY of somebody else"))
 	}

@@ -1,0 +1,374 @@
+package room
+
+import (
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"teahouse/internal/mesh"
+)
+
+// council is members who hand each other epochs over pipes: any pipe may be
+// the next to deliver, but each keeps its order.
+type council struct {
+	t      testing.TB
+	random *rand.Rand
+	now    time.Time
+	seats  []*seat
+	pipes  map[[2]*seat]*pipe // from, to
+	fresh  uint64
+}
+
+// seat is one member: its handing, and the least of a roster.
+type seat struct {
+	*handing
+	council *council
+	name    string
+	entry   entry
+	roster  map[Member]*entry
+	fars    map[*seat]*far
+	origins []origin // that it has been in, in order
+}
+
+// pipe carries the messages from one seat to another.
+type pipe struct{ queue [][]byte }
+
+func newCouncil(t testing.TB, seed uint64) *council {
+	return &council{
+		t: t, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), pipes: make(map[[2]*seat]*pipe),
+	}
+}
+
+func (c *council) sit(name string) *seat {
+	key := testKey(name)
+	s := &seat{council: c, name: name, roster: make(map[Member]*entry), fars: make(map[*seat]*far)}
+	s.entry = entry{
+		Member: memberOf(key), Peer: mesh.PeerIDOf(key.Public().(ed25519.PublicKey)),
+		Instance: 1, Sequence: 1, Nick: name,
+	}
+	s.handing = &handing{
+		room: goldRoom(), self: s.entry.Member, key: key, epochs: newEpochs(),
+		fresh: func() (secret epochSecret) {
+			c.fresh++
+			binary.BigEndian.PutUint64(secret[:], c.fresh)
+			return secret
+		},
+		members: func() int { return len(s.roster) },
+		rtt:     func() time.Duration { return 20 * time.Millisecond },
+		changed: func(string, bool) { s.check() },
+	}
+	c.seats = append(c.seats, s)
+	return s
+}
+
+// check holds what must be true after each change: no going back to an origin,
+// and each new one beats the one before.
+func (s *seat) check() {
+	o := s.newest().origin
+	if len(s.held) > maxEpochs {
+		s.council.t.Fatalf("%s holds %d epochs", s.name, len(s.held))
+	}
+	if n := len(s.origins); n > 0 {
+		if s.origins[n-1].Commitment == o.Commitment {
+			return
+		}
+		if !o.beats(&s.origins[n-1]) {
+			s.council.t.Fatalf("%s went over to an origin that loses", s.name)
+		}
+	}
+	if slices.ContainsFunc(s.origins, func(p origin) bool { return p.Commitment == o.Commitment }) {
+		s.council.t.Fatalf("%s went back to an origin", s.name)
+	}
+	s.origins = append(s.origins, *o)
+}
+
+// connect opens a session from a to b, past its greeting.
+func (c *council) connect(a, b *seat) {
+	if a == b || a.fars[b] != nil {
+		return
+	}
+	for _, pair := range [][2]*seat{{a, b}, {b, a}} {
+		c.pipes[pair] = &pipe{}
+	}
+	ka, kb := a.known(), b.known()
+	a.meet(b, false, kb)
+	b.meet(a, true, ka)
+	// What changed between the greeting and the opening is told again.
+	if k := a.known(); k != ka {
+		c.pipes[[2]*seat{a, b}].queue = append(c.pipes[[2]*seat{a, b}].queue, k.appendMessage(nil))
+	}
+}
+
+func (s *seat) meet(o *seat, responder bool, known knownMessage) {
+	e := o.entry
+	s.roster[e.Member] = &e
+	p := s.council.pipes[[2]*seat{s, o}]
+	f := &far{
+		member: e.Member, instance: e.Instance, responder: responder, known: known,
+		entry: func() *entry { return s.roster[e.Member] },
+		send:  func(m []byte) { p.queue = append(p.queue, slices.Clone(m)) },
+	}
+	s.fars[o] = f
+	s.handing.open(f, s.council.now)
+}
+
+// disconnect ends the session of a and b, and loses what is on its way.
+func (c *council) disconnect(a, b *seat) {
+	for _, pair := range [][2]*seat{{a, b}, {b, a}} {
+		if f := pair[0].fars[pair[1]]; f != nil {
+			pair[0].drop(f)
+			delete(pair[0].fars, pair[1])
+		}
+		delete(c.pipes, pair)
+	}
+}
+
+// goes has everybody see that s is gone.
+func (c *council) goes(s *seat) {
+	for _, o := range c.seats {
+		c.disconnect(s, o)
+		if o != s && o.roster[s.entry.Member] != nil {
+			delete(o.roster, s.entry.Member)
+			o.depart(s.entry.Member, c.now)
+		}
+	}
+	c.seats = slices.DeleteFunc(c.seats, func(o *seat) bool { return o == s })
+}
+
+// deliver hands over the first message of a pipe.
+func (c *council) deliver(pair [2]*seat) {
+	p, s := c.pipes[pair], pair[1]
+	data := p.queue[0]
+	p.queue = p.queue[1:]
+	f := s.fars[pair[0]]
+	kind, body, _ := splitMessage(data)
+	switch kind {
+	case kindKnown:
+		m, err := decodeKnown(body)
+		c.must(err)
+		s.takeKnown(f, &m, c.now)
+	case kindEpoch:
+		m, err := decodeEpoch(body)
+		c.must(err)
+		c.must(m.verify(goldRoom()))
+		c.must(s.takeEpoch(f, &m, c.now))
+	case kindAdmit:
+		m, err := decodeAdmit(body)
+		c.must(err)
+		present := false
+		if m.Entry.Member != s.self {
+			if e := s.newest(); e != nil && e.origin.Commitment == m.Commitment && s.roster[m.Entry.Member] == nil {
+				s.roster[m.Entry.Member] = &m.Entry
+			}
+			present = s.roster[m.Entry.Member] != nil
+		}
+		s.takeAdmit(&m, present, c.now)
+	default:
+		c.t.Fatalf("message of kind %d", kind)
+	}
+}
+
+func (c *council) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// full are the pipes with something in them, in a fixed order.
+func (c *council) full() (pairs [][2]*seat) {
+	for _, a := range c.seats {
+		for _, b := range c.seats {
+			if p := c.pipes[[2]*seat{a, b}]; p != nil && len(p.queue) > 0 {
+				pairs = append(pairs, [2]*seat{a, b})
+			}
+		}
+	}
+	return pairs
+}
+
+// step delivers one message, or lets time pass; false: nothing is under way.
+func (c *council) step() bool {
+	if pairs := c.full(); len(pairs) > 0 {
+		c.deliver(pairs[c.random.IntN(len(pairs))])
+		return true
+	}
+	var next time.Time
+	for _, s := range c.seats {
+		next = sooner(next, s.tick(c.now))
+	}
+	if len(c.full()) > 0 {
+		return true
+	}
+	if next.IsZero() || next.Sub(c.now) > time.Minute {
+		return false
+	}
+	c.now = next
+	return true
+}
+
+// settle delivers until nothing is under way, and checks that those who are
+// connected, directly or not, hold one epoch.
+func (c *council) settle() {
+	c.t.Helper()
+	limit := 2000 * (1 + len(c.seats)*len(c.seats))
+	for range limit {
+		if !c.step() {
+			c.agree()
+			return
+		}
+	}
+	c.t.Fatalf("%d members still exchange messages after %d steps", len(c.seats), limit)
+}
+
+func (c *council) agree() {
+	c.t.Helper()
+	for _, s := range c.seats {
+		for o := range s.fars {
+			if a, b := s.known(), o.known(); a != b || a == (knownMessage{}) {
+				c.t.Fatalf("%s is in %d of %x, %s in %d of %x", s.name, a.Number, a.Commitment[:4], o.name, b.Number, b.Commitment[:4])
+			}
+		}
+	}
+}
+
+// TestHandingConverges does random things to members and lets messages cross
+// in random order: whoever is connected ends in one epoch.
+func TestHandingConverges(t *testing.T) {
+	for seed := range uint64(300) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomCouncil(t, seed) })
+	}
+}
+
+func FuzzHandingConverges(f *testing.F) {
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) { randomCouncil(t, seed) })
+}
+
+func randomCouncil(t *testing.T, seed uint64) {
+	c := newCouncil(t, seed)
+	made := 0
+	for range 60 {
+		n := len(c.seats)
+		switch k := c.random.IntN(20); {
+		case k < 5 && n < 8:
+			c.sit(fmt.Sprint("seat ", made))
+			made++
+		case k < 11 && n >= 2:
+			c.connect(c.seats[c.random.IntN(n)], c.seats[c.random.IntN(n)])
+		case k == 11 && n >= 2:
+			c.disconnect(c.seats[c.random.IntN(n)], c.seats[c.random.IntN(n)])
+		case k == 12 && n > 2:
+			c.goes(c.seats[c.random.IntN(n)])
+		case k == 13:
+			c.settle()
+		default:
+			for range c.random.IntN(20) {
+				c.step()
+			}
+			c.now = c.now.Add(time.Duration(c.random.IntN(100)) * time.Millisecond)
+		}
+	}
+	c.settle()
+	for i, a := range c.seats { // a full mesh in the end: one room
+		for _, b := range c.seats[:i] {
+			c.connect(a, b)
+		}
+	}
+	c.settle()
+}
+
+// TestNewcomersLearnNothingEarlier: whoever is let in gets a secret that did
+// not exist before, and from which those before cannot be had.
+func TestNewcomersLearnNothingEarlier(t *testing.T) {
+	c := newCouncil(t, 1)
+	a, b := c.sit("a"), c.sit("b")
+	c.connect(a, b)
+	c.settle()
+	c.now = c.now.Add(time.Minute)
+	before := *a.newest()
+
+	n := c.sit("n")
+	c.connect(n, b)
+	c.settle()
+	for _, e := range n.held {
+		if e.secret == before.secret {
+			t.Error("the newcomer was given the epoch before its time")
+		}
+	}
+	if got := n.newest(); got.secret != before.secret.ratchet() || got.number != before.number+1 {
+		t.Errorf("the newcomer is in epoch %d, want the ratchet of %d", got.number, before.number)
+	}
+
+	// After a departure no ratchet of what the departed knew leads on.
+	known := *a.newest()
+	c.goes(n)
+	c.now = c.now.Add(time.Minute)
+	m := c.sit("m")
+	c.connect(m, a)
+	c.settle()
+	for secret, i := known.secret, 0; i < 8; i++ {
+		if secret = secret.ratchet(); secret == a.newest().secret {
+			t.Error("who has left can follow")
+		}
+	}
+	if a.newest().origin.Parent != known.origin.Commitment {
+		t.Error("the fresh epoch does not descend from the one before")
+	}
+}
+
+// TestLyingAdmitter: a member that hands a newcomer a wrong secret is found
+// out, and the room agrees again.
+func TestLyingAdmitter(t *testing.T) {
+	c := newCouncil(t, 1)
+	a, b := c.sit("a"), c.sit("b")
+	c.connect(a, b)
+	c.settle()
+	n := c.sit("n")
+	m := b.message()
+	m.Number++
+	m.Secret = epochSecret{6, 6, 6}
+	n.roster[b.entry.Member] = &b.entry
+	if _, err := n.take(&m, b.entry.Member, 1, c.now, 0); err != nil {
+		t.Fatal(err)
+	}
+	n.check()
+	c.connect(n, a)
+	a.ratchet(c.now, 0)
+	a.announce("test", false, c.now)
+	c.settle()
+	c.connect(n, b)
+	c.settle()
+	if a.newest().secret == (epochSecret{6, 6, 6}) {
+		t.Error("the wrong secret won")
+	}
+}
+
+// TestRenewInTime: the secret of who has left is replaced though nobody comes,
+// by one of those who stay.
+func TestRenewInTime(t *testing.T) {
+	c := newCouncil(t, 1)
+	a, b, d := c.sit("a"), c.sit("b"), c.sit("d")
+	c.connect(a, b)
+	c.connect(a, d)
+	c.connect(b, d)
+	c.settle()
+	before := a.known()
+	c.goes(d)
+	c.settle()
+	if a.known() != before {
+		t.Error("renewed at once")
+	}
+	c.now = c.now.Add(renewAfter - time.Second)
+	c.settle()
+	if a.known().Commitment == before.Commitment {
+		t.Error("not renewed in time")
+	}
+	if a.known().Number != before.Number+1 {
+		t.Errorf("renewed %d times", a.known().Number-before.Number)
+	}
+}
