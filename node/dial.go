@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"teahouse/internal/mesh"
 )
 
 // libp2p dials a peer until it has one connection, by whichever transport
@@ -98,9 +101,68 @@ func (i *injector) inject(ctx context.Context, c transport.CapableConn) error {
 // dialAtOnce is how many addresses of a peer are tried together.
 const dialAtOnce = 4
 
+// dialing are the dials of dialBy that run: one per peer and kind, for whoever
+// wants it.
+type dialing struct {
+	mu    sync.Mutex
+	calls map[dialKey]*dialCall
+}
+
+type dialKey struct {
+	peer peer.ID
+	kind carrierSet
+}
+
+type dialCall struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
 // dialBy connects to p by kind (onQUIC or onTCP) even where another connection
-// exists.
+// exists, and waits until the swarm has the connection.
 func (n *Node) dialBy(ctx context.Context, p peer.ID, kind carrierSet) error {
+	key := dialKey{p, kind}
+	n.dialing.mu.Lock()
+	call := n.dialing.calls[key]
+	if call == nil {
+		call = &dialCall{done: make(chan struct{})}
+		if n.dialing.calls == nil {
+			n.dialing.calls = make(map[dialKey]*dialCall)
+		}
+		// The dial belongs to the node: who asked first may go away.
+		if !n.goTracked(func() {
+			ctx, cancel := context.WithTimeout(n.ctx, handshakeTimeout)
+			defer cancel()
+			call.err = n.dialOnce(ctx, p, kind)
+			n.dialing.mu.Lock()
+			delete(n.dialing.calls, key)
+			n.dialing.mu.Unlock()
+			close(call.done)
+		}) {
+			n.dialing.mu.Unlock()
+			return mesh.ErrClosed
+		}
+		n.dialing.calls[key] = call
+	}
+	n.dialing.mu.Unlock()
+	select {
+	case <-call.done:
+		return call.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// hasConn tells whether p is connected by kind.
+func (n *Node) hasConn(p peer.ID, kind carrierSet) bool {
+	viaQUIC, viaTCP := n.bestConns(p)
+	return kind == onQUIC && viaQUIC != nil || kind == onTCP && viaTCP != nil
+}
+
+func (n *Node) dialOnce(ctx context.Context, p peer.ID, kind carrierSet) error {
+	if n.hasConn(p, kind) {
+		return nil
+	}
 	var addrs []ma.Multiaddr
 	for _, a := range n.host.Peerstore().Addrs(p) {
 		if bare, _ := peer.SplitAddr(a); bare != nil && kindOf(bare) == kind && n.gate.InterceptAddrDial(p, bare) {
@@ -110,13 +172,13 @@ func (n *Node) dialBy(ctx context.Context, p peer.ID, kind carrierSet) error {
 	if len(addrs) == 0 {
 		return fmt.Errorf("no address of the peer for %s", transportName(kind))
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	addrs = addrs[:min(len(addrs), dialAtOnce)]
+	dialCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	results := make(chan dialResult, len(addrs))
 	for _, a := range addrs {
 		go func() {
-			c, err := n.dialAddr(ctx, p, a)
+			c, err := n.dialAddr(dialCtx, p, a)
 			results <- dialResult{c, err}
 		}()
 	}
@@ -139,10 +201,28 @@ func (n *Node) dialBy(ctx context.Context, p peer.ID, kind carrierSet) error {
 			cancel()
 		}
 	}
-	if connected {
-		return nil
+	if !connected {
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
+	return n.awaitConn(ctx, p, kind)
+}
+
+// awaitConn waits until the swarm has taken an injected connection in.
+func (n *Node) awaitConn(ctx context.Context, p peer.ID, kind carrierSet) error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.NewTimer(time.Second)
+	defer limit.Stop()
+	for !n.hasConn(p, kind) {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return errors.New("the connection was not taken in")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 type dialResult struct {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -159,7 +160,7 @@ func (t *topic) Publish(data []byte) error {
 	if len(data) > mesh.MaxBroadcast {
 		return mesh.ErrTooLarge
 	}
-	err := t.handle.Publish(t.node.ctx, data)
+	err := t.handle.Publish(t.node.ctx, bytes.Clone(data)) // gossip keeps what it is given
 	if errors.Is(err, pubsub.ErrTopicClosed) || t.node.ctx.Err() != nil {
 		return mesh.ErrClosed
 	}

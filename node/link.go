@@ -17,6 +17,8 @@ type link struct {
 	way     atomic.Pointer[way] // nil while there is none
 	// datagrams is the way by datagrams, chosen or not: checks go there.
 	datagrams atomic.Pointer[way]
+	// opening is a voice stream that does not stand yet.
+	opening atomic.Pointer[voiceStream]
 	// sending and taking end at different times, see the life of a session.
 	noSend, noTake atomic.Bool
 
@@ -56,19 +58,20 @@ func (l *link) send(packet []byte) error {
 	}
 	w := l.way.Load()
 	if w == nil {
-		l.stats.droppedSending.Add(1)
-		return nil
-	}
-	if w.stream != nil {
+		v := l.opening.Load()
+		if v == nil {
+			l.stats.droppedSending.Add(1)
+			return nil
+		}
+		v.push(packet)
+	} else if w.stream != nil {
 		w.stream.push(packet)
+	} else if !l.sendDatagram(w, typePacket, packet) {
+		l.stats.droppedSending.Add(1)
 		return nil
 	}
-	if l.sendDatagram(w, typePacket, packet) {
-		l.stats.sentPackets.Add(1)
-		l.stats.sentBytes.Add(uint64(len(packet)))
-	} else {
-		l.stats.droppedSending.Add(1)
-	}
+	l.stats.sentPackets.Add(1)
+	l.stats.sentBytes.Add(uint64(len(packet)))
 	return nil
 }
 

@@ -51,6 +51,7 @@ type Node struct {
 	standing standing
 	throttle throttle
 	pings    pings
+	dialing  dialing
 	booted   signal
 	hallway  mesh.Topic // bootstrap nodes only
 

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 
 	"teahouse/internal/mesh"
@@ -24,10 +26,14 @@ func newSendQueue() *sendQueue { return &sendQueue{ready: make(chan struct{}, 1)
 
 // push copies data into the queue, two bytes of room before it for the length.
 func (q *sendQueue) push(class mesh.Priority, data []byte) error {
-	if len(data) == 0 || len(data) > mesh.MaxMessage {
-		return mesh.ErrTooLarge
+	switch {
+	case len(data) > mesh.MaxMessage:
+		return fmt.Errorf("send a message of %d bytes: %w", len(data), mesh.ErrTooLarge)
+	case len(data) == 0:
+		return errors.New("send a message: it is empty")
+	case class < 0 || class >= mesh.Classes:
+		return fmt.Errorf("send a message of class %d: no such class", class)
 	}
-	class = min(max(class, mesh.Urgent), mesh.Bulk)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -28,7 +29,8 @@ import (
 //
 // Done is closed on leaving open. Goroutines, all of them ended by dead:
 //
-//  1. reader: stream -> message callback (from Start on)
+//  1. reader: stream -> message callback; until Start it keeps maxUnstarted
+//     bytes, so that it sees the end of a session that nobody started
 //  2. writer: queue -> stream, keep-alives
 //  3. path: chooses how packets travel, checks that they arrive, tells OnPath
 //
@@ -65,16 +67,17 @@ type session struct {
 	onPath   func(mesh.Path, bool)
 	newHook  bool
 
-	message func([]byte) // set by Start
+	in      inbox
+	start   chan struct{} // closed by Start
+	message func([]byte)  // constant after Start
 }
 
 var _ mesh.Session = (*session)(nil)
 
 var (
-	errExpired  = errors.New("the session has reached its age")
-	errAbuse    = errors.New("the peer sent more than a link may")
-	errProtocol = errors.New("the peer broke the session protocol")
-	errRemote   = fmt.Errorf("%w by the peer", mesh.ErrClosed)
+	errExpired = errors.New("the session has reached its age")
+	errAbuse   = errors.New("the peer sent more than a link may")
+	errRemote  = fmt.Errorf("%w by the peer", mesh.ErrClosed)
 )
 
 // newSession makes a session of a finished handshake and starts its writer and
@@ -85,7 +88,7 @@ func (n *Node) newSession(st network.Stream, a agreed, initiator bool) (*session
 		binding: a.binding, index: a.mine.index,
 		carriers: n.carriers &^ carrierSet(a.theirs.features),
 		born:     time.Now(), stream: st, conn: a.conn, queue: newSendQueue(),
-		wake: make(chan struct{}, 1), done: make(chan struct{}), readDone: make(chan struct{}), flushed: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), readDone: make(chan struct{}), flushed: make(chan struct{}), start: make(chan struct{}),
 	}
 	out, in := a.keyI, a.keyR
 	if !initiator {
@@ -102,7 +105,7 @@ func (n *Node) newSession(st network.Stream, a agreed, initiator bool) (*session
 		s.die()
 		return nil, mesh.ErrClosed
 	}
-	if !n.goTracked(s.pathLoop) {
+	if !n.goTracked(s.readLoop) || !n.goTracked(s.pathLoop) {
 		s.die()
 		return nil, mesh.ErrClosed
 	}
@@ -118,17 +121,22 @@ func (s *session) Initiator() bool { return s.initiator }
 // Binding is the hash over the handshake.
 func (s *session) Binding() [32]byte { return s.binding }
 
-// Start begins delivery.
+// Start begins delivery. A second call panics.
 func (s *session) Start(message func([]byte), packet func([]byte, time.Time)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.started {
-		return
+		panic("node: session started twice")
 	}
 	s.started = true
 	s.message = message
 	s.link.deliver.Store(&packet)
-	s.node.goTracked(s.readLoop)
+	close(s.start)
+	s.node.goTracked(func() {
+		s.in.mu.Lock()
+		defer s.in.mu.Unlock()
+		s.passEarly()
+	})
 }
 
 // Send queues a message.
@@ -194,41 +202,103 @@ func (s *session) kick() {
 	}
 }
 
+// maxUnstarted is how many bytes of messages wait for Start.
+const maxUnstarted = 64 << 10
+
+// inbox keeps messages until Start, and the callbacks one after another.
+type inbox struct {
+	mu    sync.Mutex
+	early [][]byte
+	kept  int // bytes
+}
+
 // readLoop passes messages on, in order. A callback that blocks stops the
 // reading; the silence limit counts only while we wait for the peer.
 func (s *session) readLoop() {
 	defer close(s.readDone)
 	r := bufio.NewReaderSize(s.conn, 4<<10)
-	buf := make([]byte, 512)
+	var buf []byte
 	for {
-		_ = s.conn.SetReadDeadline(time.Now().Add(deadAfter))
-		var head [2]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
+		b, err := s.readMessage(r, buf)
+		if err != nil {
 			s.endOf("read", err)
 			return
 		}
-		size := int(binary.BigEndian.Uint16(head[:]))
-		if size > mesh.MaxMessage {
-			s.node.Penalise(s.Peer(), "message over its limit")
-			s.end(errProtocol, 0, false)
-			return
-		}
-		if size == 0 {
+		buf = b
+		if len(b) == 0 {
 			continue // keep-alive
 		}
-		if cap(buf) < size {
-			buf = make([]byte, size)
-		}
-		if _, err := io.ReadFull(r, buf[:size]); err != nil {
-			s.endOf("read", err)
-			return
+		if !s.isStarted() && s.keep(b) {
+			continue
 		}
 		select {
-		case <-s.done: // what comes now is for nobody, but its end is awaited
-		default:
-			s.message(buf[:size])
+		case <-s.start:
+		case <-s.done:
 		}
+		s.in.mu.Lock()
+		s.passEarly()
+		s.pass(b)
+		s.in.mu.Unlock()
 	}
+}
+
+// keep copies a message that came before Start; false if there is no room or
+// Start has come.
+func (s *session) keep(b []byte) bool {
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	if s.in.kept+len(b) > maxUnstarted || s.isStarted() {
+		return false
+	}
+	s.in.early = append(s.in.early, bytes.Clone(b))
+	s.in.kept += len(b)
+	return true
+}
+
+// passEarly hands on what came before Start. in.mu must be held.
+func (s *session) passEarly() {
+	for _, m := range s.in.early {
+		s.pass(m)
+	}
+	s.in.early, s.in.kept = nil, 0
+}
+
+func (s *session) isStarted() bool {
+	select {
+	case <-s.start:
+		return true
+	default:
+		return false
+	}
+}
+
+// pass hands a message on. After the end nobody wants it, but the end of the
+// stream is still awaited.
+func (s *session) pass(m []byte) {
+	select {
+	case <-s.done:
+	default:
+		s.message(m)
+	}
+}
+
+// readMessage reads one message, into buf if it is large enough.
+func (s *session) readMessage(r io.Reader, buf []byte) ([]byte, error) {
+	_ = s.conn.SetReadDeadline(time.Now().Add(deadAfter))
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	size := int(binary.BigEndian.Uint16(head[:]))
+	if size > mesh.MaxMessage {
+		s.node.Penalise(s.Peer(), "message over its limit")
+		return nil, errTooLong
+	}
+	if cap(buf) < size {
+		buf = make([]byte, size, max(size, 512))
+	}
+	_, err := io.ReadFull(r, buf[:size])
+	return buf[:size], err
 }
 
 // endOf ends the session for what reading or writing its stream said.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -92,32 +91,22 @@ func (n *Node) learn(id peer.ID, addrs []mesh.Addr) {
 	n.host.Peerstore().AddAddrs(id, good, addrTTL)
 }
 
-// connect makes sure of a connection, by the transport that voice will want
-// where there is a choice.
+// connect makes sure of a connection: where voice has no choice of transport,
+// of one by that, so that the session has a path from its beginning.
 func (n *Node) connect(ctx context.Context, id peer.ID) error {
-	if n.host.Network().Connectedness(id) != network.Connected && n.carriers == onTCP {
-		if n.dialBy(ctx, id, onTCP) == nil && n.await(ctx, id) {
-			return nil
+	var want carrierSet
+	switch {
+	case n.carriers == onTCP:
+		want = onTCP
+	case n.carriers&onTCP == 0:
+		want = onQUIC
+	}
+	if want != 0 && !n.hasConn(id, want) {
+		if err := n.dialBy(ctx, id, want); err != nil {
+			n.log.Debug("peer not reached by the wanted transport", "peer", mesh.PeerID(id), "transport", transportName(want), "err", err)
 		}
 	}
 	return n.host.Connect(network.WithDialPeerTimeout(ctx, handshakeTimeout), peer.AddrInfo{ID: id})
-}
-
-// await waits a moment until the swarm has taken an injected connection in.
-func (n *Node) await(ctx context.Context, id peer.ID) bool {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for range 200 {
-		if n.host.Network().Connectedness(id) == network.Connected {
-			return true
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return false
 }
 
 // Listen takes sessions that others open through door.

@@ -55,7 +55,6 @@ type voiceStream struct {
 	conn    network.Conn
 	stream  network.Stream
 	secure  net.Conn
-	paced   *pacedConn
 	born    time.Time
 	checks  checker
 	dead    chan struct{}
@@ -148,8 +147,12 @@ func (s *session) openStream(kind carrierSet, c network.Conn, now time.Time) {
 	}
 }
 
-// dialStream opens a stream as the session's initiator.
+// dialStream opens a stream as the session's initiator. What is sent
+// meanwhile, and has no other way, waits in its ring.
 func (s *session) dialStream(kind carrierSet, c network.Conn) error {
+	v := newVoiceStream(s, kind, c)
+	s.link.opening.Store(v)
+	defer s.link.opening.Store(nil)
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
 	defer cancel()
 	st, err := c.NewStream(ctx)
@@ -161,13 +164,12 @@ func (s *session) dialStream(kind carrierSet, c network.Conn) error {
 		if err := st.SetProtocol(voiceProtocol); err != nil {
 			return err
 		}
-		if err := msmux.SelectProtoOrFail(voiceProtocol, st); err != nil {
-			return fmt.Errorf("negotiate: %w", err)
-		}
-		if _, err := st.Write(binary.BigEndian.AppendUint32(nil, s.link.out.index)); err != nil {
+		// Every node speaks it: naming it and going on saves a round trip.
+		rw := msmux.NewMSSelect(st, voiceProtocol)
+		if _, err := rw.Write(binary.BigEndian.AppendUint32(nil, s.link.out.index)); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
-		return s.runStream(ctx, kind, st, true)
+		return v.run(ctx, st, rw, true)
 	}()
 	stop()
 	if err != nil {
@@ -198,31 +200,36 @@ func (n *Node) serveVoice(st network.Stream) {
 		_ = st.Reset()
 		return
 	}
-	if err := s.runStream(ctx, kind, st, false); err != nil {
+	if err := newVoiceStream(s, kind, st.Conn()).run(ctx, st, st, false); err != nil {
 		_ = st.Reset()
 		n.log.Debug("voice stream refused", "peer", s.Peer(), "err", err)
 	}
 }
 
-// runStream runs the handshake inside st, adds the stream to the session and
-// starts its two goroutines.
-func (s *session) runStream(ctx context.Context, kind carrierSet, st network.Stream, initiator bool) error {
-	paced := &pacedConn{streamConn: streamConn{st}}
+func newVoiceStream(s *session, kind carrierSet, c network.Conn) *voiceStream {
+	v := &voiceStream{
+		session: s, kind: kind, conn: c, born: time.Now(),
+		dead: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	for i := range v.ring {
+		v.ring[i] = make([]byte, 0, mesh.MaxPacket)
+	}
+	return v
+}
+
+// run runs the handshake inside st, adds the stream to the session and starts
+// its two goroutines. rw is st, or what negotiates its protocol on the way.
+func (v *voiceStream) run(ctx context.Context, st network.Stream, rw io.ReadWriter, initiator bool) error {
+	s := v.session
+	paced := &pacedConn{streamConn: streamConn{st}, rw: rw}
 	secure, err := s.node.secureConn(ctx, paced, s.remote, voicePrologue(&s.binding), initiator)
 	if err != nil {
 		return fmt.Errorf("noise: %w", err)
 	}
 	_ = st.SetDeadline(time.Time{})
 	paced.pace = true
-	now := time.Now()
-	v := &voiceStream{
-		session: s, kind: kind, conn: st.Conn(), stream: st, secure: secure, paced: paced, born: now,
-		dead: make(chan struct{}), wake: make(chan struct{}, 1),
-	}
-	v.chosen.Store(now.UnixNano())
-	for i := range v.ring {
-		v.ring[i] = make([]byte, 0, mesh.MaxPacket)
-	}
+	v.stream, v.secure = st, secure
+	v.chosen.Store(time.Now().UnixNano())
 	s.streams.mu.Lock()
 	// A peer that opens many gets the newest two of them.
 	var surplus []*voiceStream
@@ -312,8 +319,8 @@ func (v *voiceStream) answer(token uint32) {
 }
 
 // take appends what is to be written next: answers first, then, unless held
-// back, the oldest packet. packet is its length, or -1.
-func (v *voiceStream) take(dst []byte, hold bool) (out []byte, packet int) {
+// back, the oldest packet.
+func (v *voiceStream) take(dst []byte, hold bool) (out []byte, packet bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, token := range v.answers[:v.nAnswer] {
@@ -321,14 +328,14 @@ func (v *voiceStream) take(dst []byte, hold bool) (out []byte, packet int) {
 	}
 	v.nAnswer = 0
 	if hold || v.n == 0 {
-		return dst, -1
+		return dst, false
 	}
 	p := v.ring[v.head]
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(p)))
 	dst = append(dst, p...)
 	v.head = (v.head + 1) % ringPackets
 	v.n--
-	return dst, len(p)
+	return dst, true
 }
 
 func appendCheckFrame(dst []byte, c check) []byte {
@@ -340,7 +347,6 @@ func (v *voiceStream) writeLoop() {
 	buf := make([]byte, 0, 2+mesh.MaxPacket+8*(2+checkLen))
 	tick := time.NewTicker(streamCheckEvery)
 	defer tick.Stop()
-	stats := &v.session.link.stats
 	var lastAsk, lastPacket time.Time
 	for {
 		now := time.Now()
@@ -365,10 +371,8 @@ func (v *voiceStream) writeLoop() {
 				v.fail(fmt.Errorf("write: %w", err))
 				return
 			}
-			if packet >= 0 {
+			if packet {
 				lastPacket = now
-				stats.sentPackets.Add(1)
-				stats.sentBytes.Add(uint64(packet))
 				continue // there may be more
 			}
 		}
@@ -423,19 +427,23 @@ func (v *voiceStream) readLoop() {
 // Noise has sealed it already.
 type pacedConn struct {
 	streamConn
+	rw   io.ReadWriter
 	pace bool // set before the stream's goroutines start
 }
+
+// Read reads through what negotiates the protocol.
+func (p *pacedConn) Read(b []byte) (int, error) { return p.rw.Read(b) }
 
 // Write writes b or gives the stream up.
 func (p *pacedConn) Write(b []byte) (int, error) {
 	if !p.pace {
-		return p.streamConn.Write(b)
+		return p.rw.Write(b)
 	}
 	begun := time.Now()
 	written := 0
 	for {
 		_ = p.SetWriteDeadline(time.Now().Add(lateAfter))
-		n, err := p.streamConn.Write(b[written:])
+		n, err := p.rw.Write(b[written:])
 		written += n
 		switch {
 		case err == nil:
