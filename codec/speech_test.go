@@ -97,8 +97,30 @@ func correlation(a, b []float32, maxLag int) (best float64, lag int) {
 	return best, lag
 }
 
-// encodeAll is pcm (mono) as packets.
+type encodedKey struct {
+	config EncoderConfig
+	first  *float32
+	length int
+}
+
+var (
+	encodedMu sync.Mutex
+	encoded   = map[encodedKey][][]byte{}
+)
+
+// encodeAll is pcm as packets, encoded once for all tests.
 func encodeAll(t testing.TB, c EncoderConfig, pcm []float32) [][]byte {
+	t.Helper()
+	encodedMu.Lock()
+	defer encodedMu.Unlock()
+	key := encodedKey{c, &pcm[0], len(pcm)}
+	if encoded[key] == nil {
+		encoded[key] = encodeOnce(t, c, pcm)
+	}
+	return encoded[key]
+}
+
+func encodeOnce(t testing.TB, c EncoderConfig, pcm []float32) [][]byte {
 	t.Helper()
 	e, err := NewEncoder(c)
 	if err != nil {

@@ -1,0 +1,197 @@
+package codec
+
+const (
+	chunk    = 480  // samples made up at a time, so that a late frame is not missed by much
+	lateMost = 60e6 // ns that a spurt may begin late rather than lose its first frames
+	lateKeep = 2    // a late frame is kept whole if the delay must grow by 1/2 of it soon
+)
+
+// produce puts what comes next onto the empty tape. It may put nothing there
+// when only the state has changed, but not twice in a row for ever: each time
+// a frame is settled or the state goes to idle, where rest writes.
+func (r *Receiver) produce() {
+	if r.state == idle {
+		r.produceIdle()
+		return
+	}
+	f := r.intake.first()
+	if f == nil {
+		if r.concealed >= concealMost {
+			r.state = idle
+			return
+		}
+		r.bridge(chunk)
+		return
+	}
+	gap := f.media - r.pos
+	lost := int64(f.counter - r.intake.next)
+	switch {
+	case gap <= -int64(f.info.samples): // its turn has passed altogether
+		r.settleBefore(f.counter)
+		r.missLate()
+	case gap <= 0:
+		r.settleBefore(f.counter)
+		r.play(f, int(-gap))
+	case lost == 0 && (f.spurtStart || gap > MaxFrame), gap > lost*MaxFrame && lost > 0:
+		// More time went by than frames: the sender paused, and its
+		// last frame did not say so or was lost.
+		r.endSpurt()
+	case lost == 0: // the sender's microphone stumbled
+		r.bridge(min(chunk, int(gap)))
+	case f.info.fec && !r.lastCELT && gap == int64(f.info.samples):
+		r.playCopy(f)
+	default:
+		n := min(chunk, int(gap))
+		if copied := int64(f.info.samples); f.info.fec && gap > copied {
+			n = min(n, int(gap-copied)) // stop where the copy begins
+		}
+		r.bridge(n)
+	}
+}
+
+// produceIdle begins a spurt, at the start of a Pull, once its first frame has
+// waited for the target delay; until then it rests.
+//
+// Nothing is heard now, so this is where the delay is set for free. The first
+// frame may be late; a spurt may begin up to lateMost late for it, and what is
+// older than that is left out.
+func (r *Receiver) produceIdle() {
+	for f := r.intake.first(); f != nil && r.filled == 0; f = r.intake.first() {
+		r.retarget(f.info.samples)
+		due := r.window.base + nanoseconds(f.media+int64(f.info.samples)) + r.target + r.uneven(f.info.samples)
+		if r.block < due {
+			break
+		}
+		r.settleBefore(f.counter)
+		if r.block-due <= lateMost+r.uneven(f.info.samples) {
+			r.state, r.pos = playing, f.media
+			r.play(f, 0)
+			return
+		}
+		if f.rel-r.window.base > r.target+lateMost {
+			r.missLate()
+		} else {
+			r.skip() // it was there; nobody pulled
+		}
+	}
+	r.rest(r.blockSize - r.filled)
+}
+
+// endSpurt goes idle at once.
+func (r *Receiver) endSpurt() {
+	r.fadeAway()
+	r.state = idle
+}
+
+// bridge makes n samples up in the place of what is missing.
+func (r *Receiver) bridge(n int) {
+	r.conceal(n)
+	r.pos += int64(n)
+}
+
+// playCopy plays the frame before f from the rough copy in f.
+func (r *Receiver) playCopy(f *slot) {
+	n := f.info.samples
+	out := r.work[:2*n]
+	if r.dec.DecodeFEC(out, f.opus[:f.length]) != nil {
+		r.bridge(min(chunk, n))
+		return
+	}
+	r.settleBefore(f.counter - 1)
+	r.miss(true)
+	r.real(out)
+	r.pos += int64(n)
+}
+
+// play plays f, the frame that is due. overlap is how many samples have been
+// made up in its place already.
+func (r *Receiver) play(f *slot, overlap int) {
+	n := f.info.samples
+	r.retarget(n)
+	s := r.slackOf(f.media+int64(n), n)
+	if s.ns > r.maxTarget+lateMost {
+		r.endSpurt() // the hard bound: begin again, nearer
+		return
+	}
+	late := false
+	if overlap > 0 {
+		cut := s
+		cut.ns -= nanoseconds(int64(overlap))
+		grow, urgent := r.wantsGrowth(cut)
+		late = !urgent || grow < overlap/lateKeep
+	}
+	joint, ok := r.take(f, late)
+	if !ok {
+		return
+	}
+	if late {
+		r.tape.cut(joint, overlap, min(joinLength, n-overlap))
+		r.delay -= nanoseconds(int64(overlap))
+		return
+	}
+	if overlap > 0 {
+		r.stretchedNs += nanoseconds(int64(overlap))
+	}
+	fresh := n
+	for r.excess >= patience && fresh < 2*chunk && r.state == playing {
+		next := r.intake.first() // a short frame may hold no pitch period
+		if next == nil || next.counter != r.intake.next || next.media != r.pos {
+			break
+		}
+		if _, ok := r.take(next, false); !ok {
+			break
+		}
+		fresh += next.info.samples
+	}
+	r.stretch(joint, min(fresh, r.tape.tail-joint), s)
+}
+
+// take decodes the frame that is due onto the tape and settles it. ok is false
+// if it could not be decoded, and something was made up.
+func (r *Receiver) take(f *slot, late bool) (joint int, ok bool) {
+	n := f.info.samples
+	out := r.work[:2*n]
+	r.lastCELT = f.info.celt
+	got, err := r.dec.Decode(out, f.opus[:f.length])
+	switch {
+	case err != nil || got != n:
+		r.stats.Lost++
+		r.stats.Undecodable++
+		r.stats.Concealed++
+		r.intake.settle(done)
+		if missing := f.media + int64(n) - r.pos; missing > 0 {
+			r.bridge(int(min(missing, MaxFrame)))
+		}
+		return 0, false
+	case late:
+		r.missLate()
+	case f.repaired:
+		r.stats.Repaired++
+		r.intake.settle(done)
+	default:
+		r.stats.OnTime++
+		r.intake.settle(done)
+	}
+	joint = r.real(out)
+	r.pos = f.media + int64(n)
+	if f.spurtEnd {
+		r.tape.ramp(r.tape.tail-joinLength, joinLength, 1, 0)
+		r.gain, r.state = 0, idle
+	}
+	return joint, true
+}
+
+// real puts decoded sound onto the tape, fading in where there was none.
+func (r *Receiver) real(out []float32) (joint int) {
+	sanitise(out)
+	r.voice.hear(out)
+	joint = r.tape.write(out)
+	if r.gain < 1 {
+		r.tape.ramp(joint, joinLength, r.gain, 1)
+		if r.concealed > 0 {
+			r.voice.addNoise(r.tape.from(joint)[:2*joinLength], 1-r.gain, 0)
+		}
+	}
+	r.gain, r.concealed, r.voiced, r.active = 1, 0, true, true
+	return joint
+}

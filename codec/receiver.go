@@ -1,0 +1,192 @@
+package codec
+
+import (
+	"math"
+	"time"
+)
+
+// The playout of one voice:
+//
+//	Push:  refuse what is malformed -> measure when it came (target.go)
+//	       -> wait in its slot (intake.go)
+//	Pull:  1. the next frame in media time: there | its copy in the one after
+//	          | made up (playout.go, conceal.go)
+//	       2. onto the tape; join, cut or repeat there to keep the delay at
+//	          its target (stretch.go)
+//	       3. from the tape to the caller
+//
+// Three clocks meet here, all kept as numbers: media time (the sender's
+// samples), arrival (our clock), and the count of samples pulled (the sound
+// device's). The least of arrival - media over some seconds is the path at its
+// best, the least of pull time - samples pulled is the device at its most
+// eager; what a frame is late by, and how long it waits, are measured between
+// these two.
+
+// ReceiverConfig sets the bounds of the delay. The zero value is good.
+type ReceiverConfig struct {
+	// MinTarget is the least delay aimed at beyond a frame's completion: it
+	// stands against the jitter of schedulers on a clean path. 0 means 5 ms.
+	MinTarget time.Duration
+	// MaxTarget bounds the delay, frame length included. 0 means 400 ms;
+	// more than that is cut to it.
+	MaxTarget time.Duration
+}
+
+// Receiver plays one stream of one voice. It is a function of the frames and
+// times that it is given: it reads no clock, starts no goroutine, and Push and
+// Pull allocate nothing. It is not safe for concurrent use: the caller holds a
+// mutex around every call.
+type Receiver struct {
+	// Constant after construction.
+	minTarget, maxTarget int64 // ns
+
+	epoch   time.Time // the first time ever given; times below are ns since
+	started bool      // epoch is set
+
+	intake intake
+	window delayWindow
+	pulls  pullClock
+	tape   tape
+	voice  voiceLevel
+	dec    *Decoder
+	work   []float32 // one decoded frame, stereo
+
+	// Where playout stands.
+	state      playState
+	pos        int64 // media time of the next sample onto the tape (playing)
+	block      int64 // nominal time of the Pull under way, ns
+	blockSize  int   // its length in samples
+	filled     int   // how much of it was already filled
+	target     int64 // ns
+	lastLength int   // of the frame played last, samples
+	lastCELT   bool  // it had no SILK part, so the next has no copy of use
+
+	concealed   int     // samples made up since the last real one
+	gain        float32 // that the last sample had, 0 to 1
+	excess      int     // samples played for which the delay was too long
+	cooldown    int     // samples until speech may be stretched again
+	voiced      bool    // what the tape ends with is voice, or stands in for it
+	active      bool    // some of this Pull is
+	stats       Stats
+	concealedNs int64
+	stretchedNs int64
+	delay       int64 // ns
+}
+
+type playState int
+
+const (
+	idle    playState = iota // between spurts, or the stream has dried up
+	playing                  // pos runs with the samples pulled
+)
+
+// Pulled tells what a Pull gave.
+type Pulled struct {
+	Active bool  // some of it is voice, or stands in for voice
+	Level  uint8 // measured, in -dBov as in RFC 6464: 0 to 127 (silence)
+}
+
+// NewReceiver makes a receiver; it holds about 200 KB.
+func NewReceiver(c ReceiverConfig) *Receiver {
+	maxTarget := 400 * time.Millisecond
+	if c.MaxTarget > 0 {
+		maxTarget = min(maxTarget, c.MaxTarget)
+	}
+	minTarget := 5 * time.Millisecond
+	if c.MinTarget > 0 {
+		minTarget = min(c.MinTarget, maxTarget)
+	}
+	r := &Receiver{
+		minTarget: int64(minTarget),
+		maxTarget: int64(maxTarget),
+		work:      make([]float32, 2*MaxFrame),
+	}
+	r.tape.init()
+	r.voice.init()
+	r.newDecoder()
+	r.target = r.minTarget
+	return r
+}
+
+func (r *Receiver) newDecoder() {
+	dec, err := NewDecoder(2)
+	if err != nil {
+		panic(err) // only a wrong rate or channel count is an error
+	}
+	r.dec = dec
+}
+
+// Reset forgets the stream but not the statistics: for a sender that has
+// restarted (another instance), whose counters and sound begin anew. It is the
+// one method that allocates.
+func (r *Receiver) Reset() {
+	r.restart()
+	r.window = delayWindow{}
+	r.newDecoder()
+}
+
+// restart is a Reset that keeps the decoder, which mends itself, and the
+// measured path.
+func (r *Receiver) restart() {
+	r.stats.Skipped += r.intake.reset()
+	r.stats.Resets++
+	if r.state == playing {
+		r.fadeAway()
+	}
+	r.state = idle
+	r.excess = 0
+}
+
+// Stats is what happened so far.
+func (r *Receiver) Stats() Stats {
+	s := r.stats
+	s.ConcealedDuration = time.Duration(r.concealedNs)
+	s.StretchedDuration = time.Duration(r.stretchedNs)
+	s.Jitter = time.Duration(r.window.jitter)
+	s.Target = time.Duration(r.target)
+	s.Delay = time.Duration(r.delay)
+	return s
+}
+
+// Pull fills pcm (stereo, interleaved, any even length, normally 10 ms) with
+// what is to be played next. at is now, and may jitter: what counts in the
+// long run is how many samples were pulled.
+func (r *Receiver) Pull(pcm []float32, at time.Time) Pulled {
+	n := len(pcm) / 2
+	if n == 0 {
+		return Pulled{Level: 127}
+	}
+	r.block = r.pulls.note(r.since(at), n)
+	r.blockSize, r.filled = n, 0
+	r.active = r.voiced && r.tape.pending() > 0
+	for r.filled < n {
+		if r.tape.pending() == 0 {
+			r.produce()
+		}
+		r.filled += r.tape.read(pcm[2*r.filled : 2*n])
+	}
+	return Pulled{Active: r.active, Level: levelOf(meanSquare(pcm[:2*n]))}
+}
+
+// since is t in ns since the first time that the receiver was given.
+func (r *Receiver) since(t time.Time) int64 {
+	if !r.started {
+		r.epoch, r.started = t, true
+	}
+	const far = 1 << 60 // 36 years: sums of these do not overflow
+	return min(max(int64(t.Sub(r.epoch)), -far), far)
+}
+
+// nanoseconds is how long n samples last.
+func nanoseconds(n int64) int64 { return n * 62500 / 3 }
+
+// samplesIn is how many samples begin within ns.
+func samplesIn(ns int64) int { return int(ns * 3 / 62500) }
+
+// levelOf is a mean square as -dBov (RFC 6464: a full-scale square wave is 0).
+func levelOf(meanSquare float64) uint8 {
+	if meanSquare < 2e-13 {
+		return 127
+	}
+	return uint8(min(max(math.Round(-10*math.Log10(meanSquare)), 0), 127))
+}

@@ -1,0 +1,205 @@
+package codec
+
+import "math"
+
+// How long must a frame wait, so that nearly all have come by their turn?
+//
+// The relative delay of a frame is its arrival less its media time at its
+// end. Of the frames of the last four seconds in which any came, the least
+// relative delay is the base: the path at its best. The rule (design: playout)
+// asks for the smallest D with P(first copy later than D) at most P(no copy
+// within 400 ms) + 1 %, or 0.5 % where the path is clean. Over a window of N
+// frames that is an order statistic: all but the k latest must be in time,
+// k = N / 100. Keeping the window exactly is cheaper than a histogram that
+// fades, and forgets a bad stretch after four seconds, entirely.
+
+const (
+	windowFrames = 512         // 4 s of 10 ms frames, and some
+	windowSpan   = 4e9         // ns
+	windowFew    = 200         // fewer frames than this are taken as so many
+	tooLate      = 400e6       // ns: as good as lost
+	spurtGap     = 500e6       // ns without any frame: a pause, not jitter
+	driftPPM     = 300         // that two sound cards may be apart
+	never        = 1<<63 - 1   // relative delay of a frame that never came
+	windowLatest = 1 + 512/100 // the most that the rule may look at
+)
+
+// delayWindow is a sliding window of relative delays. The zero value is empty.
+type delayWindow struct {
+	rel        [windowFrames]int64 // ns, or never
+	at         [windowFrames]int64 // ns
+	head, size int                 // head: where the next goes
+
+	base     int64 // ns: the least of rel
+	need     int64 // ns: what the rule asks for beyond base
+	measured bool  // base is set
+	last     int64 // arrival of the newest
+
+	jitter  int64 // ns, RFC 3550 appendix A.8
+	lastRel int64
+	lateRun int // frames in a row that were later than tooLate
+}
+
+// add notes a frame that became available at arrival, rel ns after its end in
+// media time; inOrder tells whether it is a first copy, later than all before.
+func (w *delayWindow) add(rel, arrival int64, inOrder bool) {
+	if w.measured {
+		w.bridge(rel, arrival)
+	}
+	if inOrder {
+		if w.measured {
+			w.jitter += (abs(rel-w.lastRel) - w.jitter) / 16
+		}
+		w.lastRel = rel
+	}
+	if w.measured && rel-w.base > tooLate {
+		w.lateRun++
+	} else {
+		w.lateRun = 0
+	}
+	w.push(rel, arrival)
+	w.last, w.measured = arrival, true
+	w.measure()
+}
+
+// lost notes a frame that never came.
+func (w *delayWindow) lost() {
+	if w.measured {
+		w.push(never, w.last)
+	}
+}
+
+// rebase forgets all: the path has become another.
+func (w *delayWindow) rebase() { *w = delayWindow{jitter: w.jitter} }
+
+// bridge makes the window as if a pause had not been: its frames stay as
+// young as they were, and move by what the clocks may have drifted apart.
+func (w *delayWindow) bridge(rel, arrival int64) {
+	gap := arrival - w.last
+	if gap < spurtGap {
+		return
+	}
+	drift := gap / 1e6 * driftPPM
+	shift := min(max(rel-w.base, -drift), drift)
+	for i := range w.size {
+		j := w.index(i)
+		w.at[j] += gap - 20e6
+		if w.rel[j] != never {
+			w.rel[j] += shift
+		}
+	}
+	w.base += shift
+	w.lastRel += shift
+}
+
+// index is where the i-th oldest stands.
+func (w *delayWindow) index(i int) int {
+	return (w.head - w.size + i + windowFrames) % windowFrames
+}
+
+func (w *delayWindow) push(rel, arrival int64) {
+	for w.size > 0 && (w.size == windowFrames || w.at[w.index(0)] < arrival-windowSpan) {
+		w.size--
+	}
+	w.rel[w.head], w.at[w.head] = rel, arrival
+	w.head = (w.head + 1) % windowFrames
+	w.size++
+}
+
+// measure works out base and need.
+func (w *delayWindow) measure() {
+	base := int64(never)
+	for i := range w.size {
+		base = min(base, w.rel[w.index(i)])
+	}
+	if base == never {
+		return // only losses: the path is what it was
+	}
+	w.base = base
+
+	var latest [windowLatest]int64 // above base, largest first
+	lost := 0
+	for i := range w.size {
+		rel := w.rel[w.index(i)]
+		if rel == never || rel-base > tooLate {
+			lost++
+			continue
+		}
+		late := rel - base
+		for k := range latest {
+			if late > latest[k] {
+				latest[k], late = late, latest[k]
+			}
+		}
+	}
+	perMille := 10
+	if lost*100 <= w.size && latest[0] < 40e6 {
+		perMille = 5
+	}
+	w.need = latest[max(w.size, windowFew)*perMille/1000]
+}
+
+// beyond is the share of frames that came more than ns after the best, of those
+// that came.
+func (w *delayWindow) beyond(ns int64) float64 {
+	n, late := 0, 0
+	for i := range w.size {
+		if rel := w.rel[w.index(i)]; rel != never {
+			n++
+			if rel-w.base > ns {
+				late++
+			}
+		}
+	}
+	return float64(late) / float64(max(n, windowFew))
+}
+
+// pullClock tells when, at the latest, the samples of a Pull are due.
+//
+// A sound device asks for samples in bursts and its thread is woken late, but
+// in the long run it takes them at its own rate. Pull time less samples pulled
+// is least when the device was most eager, and that least over two seconds,
+// plus the samples pulled, is the time before which no Pull comes.
+type pullClock struct {
+	least  [8]int64 // ns, one for each quarter of a second
+	bucket int
+	since  int64 // ns: when the bucket began
+	last   int64 // ns: the last Pull
+	pulled int64 // samples
+	begun  bool
+}
+
+// note counts a Pull of n samples at time at, and answers its nominal time.
+func (c *pullClock) note(at int64, n int) int64 {
+	if c.begun {
+		at = max(at, c.last)
+	}
+	early := at - nanoseconds(c.pulled)
+	switch {
+	case !c.begun || at-c.last > 1e9: // begins, or was stopped for long
+		for i := range c.least {
+			c.least[i] = early
+		}
+		c.since, c.begun = at, true
+	case at-c.since > 250e6:
+		c.bucket = (c.bucket + 1) % len(c.least)
+		c.least[c.bucket], c.since = early, at
+	default:
+		c.least[c.bucket] = min(c.least[c.bucket], early)
+	}
+	c.last = at
+	least := int64(math.MaxInt64)
+	for _, l := range c.least {
+		least = min(least, l)
+	}
+	nominal := least + nanoseconds(c.pulled)
+	c.pulled += int64(n)
+	return nominal
+}
+
+func abs(x int64) int64 {
+	if x < 0 {
+		return -x
+	}
+	return x
+}
