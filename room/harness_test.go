@@ -50,7 +50,7 @@ type heardFrame struct {
 }
 
 // onStage runs f in virtual time; afterwards nothing may be running.
-func onStage(t *testing.T, cfg mesh.MemoryConfig, f func(s *stage)) {
+func onStage(t *testing.T, cfg mesh.MemoryConfig, f func(t *testing.T, s *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{t: t, memory: mesh.NewMemory(cfg), secret: Secret(sha256.Sum256([]byte(t.Name())))}
@@ -60,7 +60,7 @@ func onStage(t *testing.T, cfg mesh.MemoryConfig, f func(s *stage)) {
 				p.leave()
 			}
 		}()
-		f(s)
+		f(t, s)
 	})
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 func TestLeaving(t *testing.T) {
-	onStage(t, lan, func(s *stage) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
 		a, b, c := s.enter("a"), s.enter("b"), s.enter("c")
 		s.gather(3 * time.Second)
 		events := a.room.Subscribe()
@@ -50,7 +50,7 @@ func TestLeaving(t *testing.T) {
 // TestKilled: the others hear no gap, and the dead is gone within 15 s of the
 // last sign of it.
 func TestKilled(t *testing.T) {
-	onStage(t, lan, func(s *stage) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
 		a, b, c := s.enter("a"), s.enter("b"), s.enter("c")
 		s.gather(3 * time.Second)
 		s.talk(10, a, c)
@@ -85,7 +85,7 @@ func TestKilled(t *testing.T) {
 func TestRestartAfterKill(t *testing.T) {
 	for _, sameNode := range []bool{false, true} {
 		t.Run(fmt.Sprintf("same peer id %v", sameNode), func(t *testing.T) {
-			onStage(t, lan, func(s *stage) {
+			onStage(t, lan, func(t *testing.T, s *stage) {
 				key := testKey("node of b")
 				a, b := s.enter("a"), s.enterOn(s.memory.Node(key), "b")
 				s.gather(3 * time.Second)
@@ -111,7 +111,7 @@ func TestRestartAfterKill(t *testing.T) {
 
 // TestTwoLiveInstances: the newer one stays, the older one says so and leaves.
 func TestTwoLiveInstances(t *testing.T) {
-	onStage(t, lan, func(s *stage) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
 		a, b := s.enter("a"), s.enter("b")
 		s.gather(3 * time.Second)
 		events := b.room.Subscribe()
@@ -136,7 +136,7 @@ func TestTwoLiveInstances(t *testing.T) {
 // instance. Alive, that one keeps the place; dead, ours takes the next number.
 func TestStaleHome(t *testing.T) {
 	t.Run("the other lives", func(t *testing.T) {
-		onStage(t, lan, func(s *stage) {
+		onStage(t, lan, func(t *testing.T, s *stage) {
 			a, b := s.enter("a"), s.enter("b", func(c *Config) { c.Instance = 9 })
 			s.gather(3 * time.Second)
 			stale := s.enter("b", func(c *Config) { c.Instance = 5 })
@@ -152,7 +152,7 @@ func TestStaleHome(t *testing.T) {
 		})
 	})
 	t.Run("the other was killed", func(t *testing.T) {
-		onStage(t, lan, func(s *stage) {
+		onStage(t, lan, func(t *testing.T, s *stage) {
 			a, b := s.enter("a"), s.enter("b", func(c *Config) { c.Instance = 9 })
 			s.gather(3 * time.Second)
 			b.kill()
@@ -166,7 +166,7 @@ func TestStaleHome(t *testing.T) {
 		})
 	})
 	t.Run("the other has left", func(t *testing.T) {
-		onStage(t, lan, func(s *stage) {
+		onStage(t, lan, func(t *testing.T, s *stage) {
 			a, b := s.enter("a"), s.enter("b", func(c *Config) { c.Instance = 9 })
 			s.gather(3 * time.Second)
 			b.leave()
@@ -182,7 +182,7 @@ func TestStaleHome(t *testing.T) {
 		})
 	})
 	t.Run("the number cannot be stored", func(t *testing.T) {
-		onStage(t, lan, func(s *stage) {
+		onStage(t, lan, func(t *testing.T, s *stage) {
 			s.enter("a")
 			b := s.enter("b", func(c *Config) { c.Instance = 9 })
 			s.gather(3 * time.Second)
@@ -202,7 +202,7 @@ func TestStaleHome(t *testing.T) {
 func TestCopiedHome(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			onStage(t, mesh.MemoryConfig{Seed: seed, Wire: lan.Wire}, func(s *stage) {
+			onStage(t, mesh.MemoryConfig{Seed: seed, Wire: lan.Wire}, func(t *testing.T, s *stage) {
 				random := rand.New(rand.NewPCG(seed, 2))
 				a := s.enter("a")
 				c := s.enter("c")
@@ -241,7 +241,7 @@ func TestConverge(t *testing.T) {
 				Jitter:  time.Duration(random.IntN(40)) * time.Millisecond,
 				Loss:    random.Float64() * 0.2,
 			}}
-			onStage(t, cfg, func(s *stage) {
+			onStage(t, cfg, func(t *testing.T, s *stage) {
 				n := 2 + random.IntN(6)
 				for i := range n {
 					s.enter(fmt.Sprint("p", i))
@@ -270,7 +270,7 @@ func TestConverge(t *testing.T) {
 func TestMerge(t *testing.T) {
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			onStage(t, mesh.MemoryConfig{Seed: seed, Wire: mesh.Wire{Latency: 10 * time.Millisecond}}, func(s *stage) {
+			onStage(t, mesh.MemoryConfig{Seed: seed, Wire: mesh.Wire{Latency: 10 * time.Millisecond}}, func(t *testing.T, s *stage) {
 				random := rand.New(rand.NewPCG(seed, 4))
 				groups := make([][]mesh.PeerID, 2)
 				var nodes []*mesh.MemoryNode
@@ -316,7 +316,7 @@ func TestMerge(t *testing.T) {
 // TestPartition: a room that is cut in two for long goes on in both halves and
 // becomes one again.
 func TestPartition(t *testing.T) {
-	onStage(t, lan, func(s *stage) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
 		for i := range 4 {
 			s.enter(fmt.Sprint("p", i))
 		}
@@ -336,7 +336,7 @@ func TestPartition(t *testing.T) {
 
 // TestFoundByClockAnHourOff is about keys of the DHT that change by the hour.
 func TestStaysFoundOverHoursAndDays(t *testing.T) {
-	onStage(t, lan, func(s *stage) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
 		a := s.enter("a")
 		for h := range 30 {
 			time.Sleep(time.Hour)
@@ -352,7 +352,7 @@ func TestStaysFoundOverHoursAndDays(t *testing.T) {
 }
 
 func TestTwoRoomsInOneProcess(t *testing.T) {
-	onStage(t, lan, func(s *stage) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
 		other := Secret{1, 2, 3}
 		in := func(c *Config) { c.Secret, c.Key = other, testKey("other "+c.Nick) }
 		n1, n2 := s.memory.Node(nil), s.memory.Node(nil)
@@ -380,7 +380,7 @@ func TestTwoRoomsInOneProcess(t *testing.T) {
 func TestVoiceFlowsThroughChanges(t *testing.T) {
 	for _, latency := range []time.Duration{time.Millisecond, 40 * time.Millisecond, 150 * time.Millisecond} {
 		t.Run(latency.String(), func(t *testing.T) {
-			onStage(t, mesh.MemoryConfig{Wire: mesh.Wire{Latency: latency}}, func(s *stage) {
+			onStage(t, mesh.MemoryConfig{Wire: mesh.Wire{Latency: latency}}, func(t *testing.T, s *stage) {
 				for i := range 3 {
 					s.enter(fmt.Sprint("p", i))
 				}
@@ -429,7 +429,7 @@ func TestVoiceFlowsThroughChanges(t *testing.T) {
 // TestCrowdJoinsWhileTalking: many come within a moment; those who talk lose
 // nothing between each other.
 func TestCrowdJoinsWhileTalking(t *testing.T) {
-	onStage(t, mesh.MemoryConfig{Wire: mesh.Wire{Latency: 20 * time.Millisecond}}, func(s *stage) {
+	onStage(t, mesh.MemoryConfig{Wire: mesh.Wire{Latency: 20 * time.Millisecond}}, func(t *testing.T, s *stage) {
 		a, b := s.enter("a"), s.enter("b")
 		s.gather(5 * time.Second)
 		for i := range 150 {

@@ -14,7 +14,7 @@ import (
 var lan = mesh.MemoryConfig{Wire: mesh.Wire{Latency: time.Millisecond}}
 
 func TestTwoPeopleTalk(t *testing.T) {
-	onStage(t, lan, func(s *stage) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
 		a := s.enter("ada")
 		time.Sleep(5 * time.Second)
 		b := s.enter("bob")
@@ -35,7 +35,7 @@ func TestTwoPeopleTalk(t *testing.T) {
 func TestManyPeopleTalk(t *testing.T) {
 	for _, n := range []int{5, 16} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			onStage(t, lan, func(s *stage) {
+			onStage(t, lan, func(t *testing.T, s *stage) {
 				for i := range n {
 					s.enter(fmt.Sprintf("p%02d", i))
 					time.Sleep(50 * time.Millisecond)
@@ -55,7 +55,7 @@ func TestManyPeopleTalk(t *testing.T) {
 }
 
 func TestJoinRefusesBadConfigs(t *testing.T) {
-	onStage(t, lan, func(s *stage) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
 		good := Config{Network: s.memory.Node(nil), Secret: s.secret, Key: testKey("x"), Instance: 1}
 		for name, change := range map[string]func(*Config){
 			"no network":  func(c *Config) { c.Network = nil },
