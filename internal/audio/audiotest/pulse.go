@@ -51,7 +51,7 @@ func NewPulse(t testing.TB, sinks ...string) *Pulse {
 	})
 	script := "load-module module-native-protocol-unix auth-anonymous=1\n"
 	for _, sink := range sinks {
-		script += fmt.Sprintf("load-module module-null-sink sink_name=%s rate=48000 channels=2\n", sink)
+		script += fmt.Sprintf("load-module module-null-sink sink_name=%s rate=48000 channels=2 norewinds=1\n", sink)
 	}
 	script += fmt.Sprintf("set-default-sink %s\nset-default-source %s.monitor\n", sinks[0], sinks[len(sinks)-1])
 	p.script = filepath.Join(dir, "default.pa")

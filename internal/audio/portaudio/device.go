@@ -146,8 +146,8 @@ const (
 	// pressureWindow is 5 s; pressureLimit underruns within it are too many.
 	pressureWindow = 5 * time.Second / audio.BlockDuration
 	pressureLimit  = 3
-	// pressureGrace is 1 s after opening, whose underruns tell nothing.
-	pressureGrace = time.Second / audio.BlockDuration
+	// pressureGrace is what follows on opening, whose underruns tell nothing.
+	pressureGrace = startLimit / audio.BlockDuration
 )
 
 // high takes the underruns of the stream so far, once a block.

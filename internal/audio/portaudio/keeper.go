@@ -185,6 +185,9 @@ func (s *System) rescan() error {
 	}
 	if err := pa.Initialize(); err != nil {
 		for d := range s.devices {
+			if d.down == nil {
+				s.keeper.events = append(s.keeper.events, Event{Microphone: d.capture, Err: err})
+			}
 			d.down = err
 		}
 		return err
@@ -193,8 +196,11 @@ func (s *System) rescan() error {
 	for d := range s.devices {
 		was := d.down
 		d.down = d.reopen()
-		if was != nil && d.down == nil {
+		switch {
+		case was != nil && d.down == nil:
 			s.keeper.back(d, was)
+		case was == nil && d.down != nil:
+			s.keeper.events = append(s.keeper.events, Event{Microphone: d.capture, Err: d.down})
 		}
 	}
 	return nil

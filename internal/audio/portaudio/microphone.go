@@ -15,7 +15,8 @@ type microphone struct {
 	latency  atomic.Int64
 
 	// Owned by the reader.
-	last time.Time // at of the block before
+	last  time.Time // at of the block before
+	stuck bool      // the stream gives nothing, for now
 	// For the stream st: what it has given that is not used yet, in frames.
 	st       *stream
 	resample *audio.Resampler // nil at 48 kHz
@@ -49,13 +50,18 @@ func (m *microphone) Read(block []float32) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("microphone block of %d samples, not %d", len(block), want)
 	}
 	for !m.closed.Load() {
-		if at, ok := m.capture(block); ok {
+		at, ok := m.capture(block)
+		if ok {
+			m.stuck = false
 			now := time.Now()
 			m.last = m.stamp(at, now)
 			m.latency.Store(int64(max(0, now.Sub(m.last)-audio.BlockDuration)))
 			return m.last, nil
 		}
-		if m.cur.Load() == nil && !m.closed.Load() {
+		if m.closed.Load() {
+			break
+		}
+		if m.stuck || m.cur.Load() == nil {
 			return m.silence(block)
 		}
 	}
@@ -80,15 +86,26 @@ func (m *microphone) capture(block []float32) (at time.Time, ok bool) {
 		m.relieve(st, underruns)
 		return at, true
 	case errInterrupted:
+	case errLate:
+		m.stuck = true
 	default:
 		m.lose(st, err)
 	}
 	return time.Time{}, false
 }
 
+// patience is how long sound may keep Read waiting. What comes late is still
+// worth more than silence; what does not come for long is lost.
+func (m *microphone) patience() time.Duration {
+	if m.stuck {
+		return 0 // silence waits until the end of its block
+	}
+	return silenceLimit
+}
+
 // adopt begins with a new stream.
 func (m *microphone) adopt(st *stream) {
-	m.st, m.resample, m.from, m.to, m.given = st, nil, 0, 0, 0
+	m.st, m.resample, m.from, m.to, m.given, m.stuck = st, nil, 0, 0, 0, false
 	m.pressure = pressure{}
 	chunk := st.rate / 100
 	m.raw = make([]float32, chunk*st.channels)
@@ -105,10 +122,12 @@ func (m *microphone) fill(block []float32) (at time.Time, err error) {
 	for n := 0; n < audio.BlockFrames; {
 		if m.from == m.to {
 			chunk := len(m.raw) / m.st.channels
-			for err := errLate; err != nil; {
-				if err = m.st.wait(chunk, silenceLimit/2); err != nil && err != errLate {
-					return time.Time{}, err
-				}
+			err := m.st.wait(chunk, m.patience())
+			for err == errLate && n > 0 { // the rest of a block that is begun
+				err = m.st.wait(chunk, silenceLimit)
+			}
+			if err != nil {
+				return time.Time{}, err
 			}
 			at = m.st.read(m.raw, index)
 			remap(m.heard, m.channels, m.raw, m.st.channels)
@@ -162,7 +181,7 @@ func (m *microphone) stamp(at, now time.Time) time.Time {
 func (m *microphone) silence(block []float32) (time.Time, error) {
 	now := time.Now()
 	at := m.last.Add(audio.BlockDuration)
-	if now.Sub(at) > silenceLimit {
+	if now.Sub(at) > stampJump {
 		at = now
 	}
 	if err := m.idle(at.Add(audio.BlockDuration)); err != nil {

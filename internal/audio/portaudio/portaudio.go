@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -85,8 +84,10 @@ var _ audio.Hardware = (*System)(nil)
 // Open initialises PortAudio, which lists the devices: some 50 ms, some
 // seconds with odd drivers. There is one System at a time in a process.
 //
-// It sets PULSE_LATENCY_MSEC for the process unless it is set: PulseAudio and
-// PipeWire otherwise buffer far more than asked for through ALSA.
+// PULSE_LATENCY_MSEC is left as the environment has it. With 10, PulseAudio
+// adds 7 ms less, but then it also holds back a stream that ran empty until its
+// own buffer is full, which this one may never be: on a busy machine a fifth of
+// the time passed so, and none without (docs/measurements.md).
 func Open(config Config) (*System, error) {
 	if !inUse.CompareAndSwap(false, true) {
 		return nil, errors.New("open sound system: PortAudio is in use in this process already")
@@ -94,11 +95,6 @@ func Open(config Config) (*System, error) {
 	s := &System{config: config, log: config.Log, devices: map[*device]struct{}{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
-	}
-	if os.Getenv("PULSE_LATENCY_MSEC") == "" {
-		if err := os.Setenv("PULSE_LATENCY_MSEC", pulseLatencyMsec); err != nil {
-			s.log.Debug("PULSE_LATENCY_MSEC stays unset", "error", err)
-		}
 	}
 	quiet()
 	if err := pa.Initialize(); err != nil {
@@ -110,10 +106,6 @@ func Open(config Config) (*System, error) {
 	s.keeper.start(s)
 	return s, nil
 }
-
-// pulseLatencyMsec was measured against 5, 20, 40 and unset
-// (docs/measurements.md).
-const pulseLatencyMsec = "10"
 
 // Close closes every device and PortAudio. It is idempotent.
 func (s *System) Close() error {
