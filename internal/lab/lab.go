@@ -1,13 +1,5 @@
-// Package lab runs real processes in network namespaces with no way out, and
-// listens to what they do: hosts on a bridge or behind a router, loss and
-// rates by the kernel, captures, programs whose JSON events can be waited
-// for, PulseAudio without a sound card, recorded speech, and measurements of
-// sound that do not trust the code under test.
-//
-// Namespaces need Linux and root ([ErrNotRoot] otherwise); everything else
-// runs anywhere the tools are installed. Whatever a process of the lab leaves
-// behind because it was killed is removed by the next [NewNet]: names carry
-// the process id of their maker.
+//go:build linux
+
 package lab
 
 import (
@@ -19,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -196,10 +189,25 @@ func (n *Net) remove() error {
 // Addr is the host's IPv4 address; the core of a bridge has none.
 func (h *Host) Addr() netip.Addr { return h.addr }
 
+// Resolver is the name server of all hosts. It does not exist: whoever asks
+// it for a name is seen in a capture of a [Routed] network.
+const Resolver = "44.53.53.53"
+
+// netnsConf is where ip netns exec takes the files from that stand in for
+// those in /etc, by namespace.
+const netnsConf = "/etc/netns"
+
 // make makes the namespace, with lo up and without IPv6: the sysctl comes
 // before the links, so that a capture sees no neighbour discovery.
 func (h *Host) make(ctx context.Context) error {
 	if err := tool(ctx, "ip", "netns", "add", h.ns); err != nil {
+		return err
+	}
+	conf := filepath.Join(netnsConf, h.ns)
+	if err := os.MkdirAll(conf, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(conf, "resolv.conf"), []byte("nameserver "+Resolver+"\n"), 0o644); err != nil {
 		return err
 	}
 	for _, c := range [][]string{
@@ -318,8 +326,11 @@ func removeNamespaces(ctx context.Context, doomed func(name string) bool) error 
 		if !doomed(name) {
 			continue
 		}
+		if err := os.RemoveAll(filepath.Join(netnsConf, name)); err != nil {
+			failed = errors.Join(failed, err)
+		}
 		pids, _ := command(ctx, "ip", "netns", "pids", name).Output() // it may have gone meanwhile
-		for _, f := range strings.Fields(string(pids)) {
+		for f := range strings.FieldsSeq(string(pids)) {
 			if pid, err := strconv.Atoi(f); err == nil && pid > 1 && pid != os.Getpid() {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}

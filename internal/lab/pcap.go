@@ -159,10 +159,9 @@ func Streams(packets []Packet) [][]byte {
 		var stream bytes.Buffer
 		next := all[0].Seq
 		for _, p := range all {
-			old := int32(next - p.Seq) // bytes of it that we have
-			if old < 0 {
-				old = 0 // a hole; tcpdump says if it missed something
-			}
+			// Bytes of it that we have; none after a hole: tcpdump says if it
+			// missed something.
+			old := max(0, int32(next-p.Seq))
 			if int(old) < len(p.Payload) {
 				stream.Write(p.Payload[old:])
 				next = p.Seq + uint32(len(p.Payload))

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 import (
@@ -10,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -59,6 +62,10 @@ type Spec struct {
 	Args []string
 	Env  []string // KEY=value, added to the lab's own
 	Dir  string
+	// Urgent lets it run before whatever else this machine is doing, where the
+	// kernel allows it: for what handles sound, so that a figure is not one of
+	// the machine's load.
+	Urgent bool
 }
 
 // Process is a running program: its standard output line by line, as events
@@ -79,6 +86,9 @@ type Process struct {
 // Start starts a program.
 func Start(spec Spec) (*Process, error) {
 	ctx := context.Background() // a process ends by Kill, or with the lab
+	if spec.Urgent && exec.Command("chrt", "--rr", "1", "true").Run() == nil { // needs root, and a kernel that lets it
+		spec.Path, spec.Args = "chrt", append([]string{"--rr", "1", spec.Path}, spec.Args...)
+	}
 	var cmd *exec.Cmd
 	if spec.Host != nil {
 		cmd = spec.Host.Command(ctx, spec.Path, spec.Args...)
@@ -160,14 +170,14 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 func (p *Process) Events() []Event {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.events[:len(p.events):len(p.events)]
+	return slices.Clip(p.events)
 }
 
 // Lines are the lines of standard output so far that are no events.
 func (p *Process) Lines() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lines[:len(p.lines):len(p.lines)]
+	return slices.Clip(p.lines)
 }
 
 // Stderr is the standard error so far.

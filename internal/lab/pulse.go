@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 import (
@@ -53,7 +55,7 @@ func StartPulse(ctx context.Context, dir, mic, speaker string) (*Pulse, error) {
 		return nil, err
 	}
 	// -n: nothing but our script; no dbus, no hardware.
-	server, err := Start(Spec{Path: "pulseaudio", Env: p.Env(), Dir: dir, Args: []string{
+	server, err := Start(Spec{Path: "pulseaudio", Urgent: true, Env: p.Env(), Dir: dir, Args: []string{
 		"-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1", "--disallow-exit",
 		"--realtime=no", "--high-priority=no", "--log-target=stderr", "--file=" + file,
 	}})

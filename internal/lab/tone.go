@@ -1,6 +1,9 @@
 package lab
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // ToneLevel is the amplitude of the sine of hz in pcm (48 kHz), by Goertzel's
 // algorithm: 1 for a full-scale sine. Leakage between two tones is under 1 %
@@ -22,16 +25,23 @@ func ToneLevel(pcm []float32, hz float64) float64 {
 	return 2 * math.Sqrt(max(0, power)) / sum
 }
 
-// Heard tells in which part of the blocks of 100 ms of pcm the tone of hz has
-// at least this level.
-func Heard(pcm []float32, hz, level float64) float64 {
+// Heard takes pcm in blocks of 100 ms, so that a tone that changes its phase
+// (concealed, stretched) still counts, and gives the median of the levels of
+// the tone of hz, and in which part of the blocks it is at least enough.
+func Heard(pcm []float32, hz, enough float64) (level, part float64) {
 	const block = Rate / 10
-	blocks, heard := 0, 0
+	var levels []float64
+	heard := 0
 	for at := 0; at+block <= len(pcm); at += block {
-		blocks++
-		if ToneLevel(pcm[at:at+block], hz) >= level {
+		l := ToneLevel(pcm[at:at+block], hz)
+		levels = append(levels, l)
+		if l >= enough {
 			heard++
 		}
 	}
-	return float64(heard) / float64(max(1, blocks))
+	if len(levels) == 0 {
+		return 0, 0
+	}
+	slices.Sort(levels)
+	return levels[len(levels)/2], float64(heard) / float64(len(levels))
 }
