@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"teahouse/internal/home"
 	"teahouse/internal/mesh"
@@ -102,6 +105,10 @@ func (h *house) identity() (peer string, addrs []string) {
 	for _, a := range self.Addrs {
 		addrs = append(addrs, string(a)+"/p2p/"+peer)
 	}
+	// The first one is what people paste: QUIC, which can carry datagrams.
+	slices.SortStableFunc(addrs, func(a, b string) int {
+		return cmp.Compare(strings.Count(b, "/quic-v1/"), strings.Count(a, "/quic-v1/"))
+	})
 	return peer, addrs
 }
 

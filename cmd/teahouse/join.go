@@ -238,8 +238,9 @@ func (t *talk) startViews(ctx context.Context) {
 		t.readVerbs(ctx, t.answer)
 		return
 	}
-	keys := a.takeKeyboard()
+	keys := !t.bootstrap && a.takeKeyboard()
 	p := newPeople(a.screen, keys, false)
+	p.server = t.topic == ""
 	t.views.Go(func() {
 		defer a.guard()
 		for {

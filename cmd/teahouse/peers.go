@@ -3,8 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net"
+	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -86,8 +90,8 @@ func peerFile(path string) ([]string, error) {
 // addresses at the default port.
 func (h *house) listenAddrs(given []string, bootstrap bool) ([]string, error) {
 	for _, addr := range given {
-		if err := checkListen(addr); err != nil {
-			return nil, usage("--listen: %v", err)
+		if err := tryListen(addr); err != nil {
+			return nil, err
 		}
 	}
 	if len(given) > 0 {
@@ -100,7 +104,7 @@ func (h *house) listenAddrs(given []string, bootstrap bool) ([]string, error) {
 			return nil, err
 		}
 	}
-	if err := tryPort(port); err != nil {
+	if err := tryPort(netip.IPv4Unspecified(), port, "tcp", "udp"); err != nil {
 		if bootstrap || !errors.Is(err, syscall.EADDRINUSE) {
 			return nil, wrap(err, exitOther, "port", "port %d is taken by another program: end that one, or choose addresses with --listen", port)
 		}
@@ -125,23 +129,53 @@ func freePort() (int, error) {
 		if err := l.Close(); err != nil {
 			return 0, err
 		}
-		if last = tryPort(port); last == nil {
+		if last = tryPort(netip.IPv4Unspecified(), port, "udp"); last == nil {
 			return port, nil
 		}
 	}
 	return 0, last
 }
 
-// tryPort tells whether port is free for UDP and TCP on all addresses. Who
-// takes it between this and the use of it is seen by the node.
-func tryPort(port int) error {
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: port})
-	if err != nil {
-		return err
+// tryListen says in a sentence why a --listen cannot be: libp2p's own errors
+// name neither the reason nor the remedy.
+func tryListen(addr string) error {
+	if err := checkListen(addr); err != nil {
+		return usage("--listen: %v", err)
 	}
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{Port: port})
-	if err != nil {
-		return errors.Join(err, l.Close())
+	parts := strings.Split(addr, "/") // as checkListen has found them
+	port, _ := strconv.Atoi(parts[4])
+	err := tryPort(netip.MustParseAddr(parts[2]), port, parts[3])
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return wrap(err, exitOther, "port", "--listen %s: the port is taken by another program: end that one, or choose another port", addr)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return wrap(err, exitOther, "port", "--listen %s: this machine does not have the address %s: give one that it has, or 0.0.0.0 for all", addr, parts[2])
+	case errors.Is(err, fs.ErrPermission):
+		return wrap(err, exitOther, "port", "--listen %s: you may not use port %d: choose one above 1023", addr, port)
+	case err != nil:
+		return wrap(err, exitOther, "port", "--listen %s: %v: choose another address", addr, err)
 	}
-	return errors.Join(l.Close(), u.Close())
+	return nil
+}
+
+// tryPort tells whether a port is free. Who takes it between this and the use
+// of it is seen by the node.
+func tryPort(ip netip.Addr, port int, transports ...string) error {
+	for _, transport := range transports {
+		var l io.Closer
+		var err error
+		at := netip.AddrPortFrom(ip, uint16(port))
+		if transport == "tcp" {
+			l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+		} else {
+			l, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

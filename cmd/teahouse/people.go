@@ -12,6 +12,7 @@ import (
 type people struct {
 	screen *screen
 	keys   bool // m and q are taken, and the bottom line is shown
+	server bool // in no room: the addresses are what counts
 	view   bool // attached to a node that goes on without us
 
 	name       string // of the room; empty while in none
@@ -90,6 +91,13 @@ func (p *people) say(style string, parts ...string) {
 }
 
 func (p *people) listening(e *decoded) {
+	if p.server {
+		p.say(styleBold, "This node is up. Others start from it with any of these:")
+		for _, a := range e.Addrs {
+			p.say("", "  --peer ", a)
+		}
+		return
+	}
 	if len(e.Addrs) > 0 {
 		p.say(styleDim, "Others can start from this node with --peer ", e.Addrs[0])
 	}
