@@ -151,7 +151,7 @@ func (r *Receiver) Push(f *Frame, arrival time.Time) {
 		r.restart()
 		r.window.rebase()
 		in.begin(f)
-		media, ahead = in.media, 0
+		media = in.media
 		rel = now - nanoseconds(media+int64(info.samples))
 	} else if ahead >= slotCount {
 		r.settleBefore(f.Counter - reorder)

@@ -2,13 +2,13 @@ package codec
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/hraban/opus"
 )
 
 // This is the only file that knows libopus. The library takes the room it may
-// use from a slice's capacity, not its length, hence the full slice
-// expressions.
+// use from a slice's capacity, not its length, hence slices.Clip.
 
 // Encoder turns sound into Opus packets. It is not safe for concurrent use.
 type Encoder struct {
@@ -92,7 +92,7 @@ func (e *Encoder) Encode(dst []byte, pcm []float32) (n int, err error) {
 	if len(pcm) != e.config.FrameSamples*e.config.Channels {
 		return 0, fmt.Errorf("%w: frame of %d values", ErrConfig, len(pcm))
 	}
-	if n, err = e.enc.EncodeFloat32(pcm, dst[:len(dst):len(dst)]); err != nil {
+	if n, err = e.enc.EncodeFloat32(pcm, slices.Clip(dst)); err != nil {
 		return 0, fmt.Errorf("encode Opus: %w", err)
 	}
 	return n, nil
@@ -175,7 +175,7 @@ func (d *Decoder) Decode(pcm []float32, packet []byte) (samples int, err error) 
 	if _, err := parsePacket(packet); err != nil {
 		return 0, err
 	}
-	if samples, err = d.dec.DecodeFloat32(packet, pcm[:len(pcm):len(pcm)]); err != nil {
+	if samples, err = d.dec.DecodeFloat32(packet, slices.Clip(pcm)); err != nil {
 		return 0, fmt.Errorf("decode Opus: %w", err)
 	}
 	return samples, nil
@@ -191,7 +191,7 @@ func (d *Decoder) DecodeFEC(pcm []float32, packet []byte) error {
 	if err := d.checkMissing(pcm); err != nil {
 		return err
 	}
-	if err := d.dec.DecodeFECFloat32(packet, pcm[:len(pcm):len(pcm)]); err != nil {
+	if err := d.dec.DecodeFECFloat32(packet, slices.Clip(pcm)); err != nil {
 		return fmt.Errorf("decode Opus FEC: %w", err)
 	}
 	return nil
@@ -203,7 +203,7 @@ func (d *Decoder) DecodePLC(pcm []float32) error {
 	if err := d.checkMissing(pcm); err != nil {
 		return err
 	}
-	if err := d.dec.DecodePLCFloat32(pcm[:len(pcm):len(pcm)]); err != nil {
+	if err := d.dec.DecodePLCFloat32(slices.Clip(pcm)); err != nil {
 		return fmt.Errorf("conceal by Opus: %w", err)
 	}
 	return nil

@@ -109,7 +109,7 @@ func (r *Receiver) play(f *slot, overlap int) {
 	n := f.info.samples
 	r.retarget(n)
 	s := r.slackOf(f.media+int64(n), n)
-	if s.ns > r.maxTarget+lateMost {
+	if s.ns > r.maxTarget+lateMost+r.uneven(n) {
 		r.endSpurt() // the hard bound: begin again, nearer
 		return
 	}

@@ -52,14 +52,13 @@ type Receiver struct {
 	work   []float32 // one decoded frame, stereo
 
 	// Where playout stands.
-	state      playState
-	pos        int64 // media time of the next sample onto the tape (playing)
-	block      int64 // nominal time of the Pull under way, ns
-	blockSize  int   // its length in samples
-	filled     int   // how much of it was already filled
-	target     int64 // ns
-	lastLength int   // of the frame played last, samples
-	lastCELT   bool  // it had no SILK part, so the next has no copy of use
+	state     playState
+	pos       int64 // media time of the next sample onto the tape (playing)
+	block     int64 // nominal time of the Pull under way, ns
+	blockSize int   // its length in samples
+	filled    int   // how much of it was already filled
+	target    int64 // ns
+	lastCELT  bool  // it had no SILK part, so the next has no copy of use
 
 	concealed   int     // samples made up since the last real one
 	gain        float32 // that the last sample had, 0 to 1
@@ -67,11 +66,16 @@ type Receiver struct {
 	cooldown    int     // samples until speech may be stretched again
 	voiced      bool    // what the tape ends with is voice, or stands in for it
 	active      bool    // some of this Pull is
+	stuck       int
 	stats       Stats
 	concealedNs int64
 	stretchedNs int64
 	delay       int64 // ns
 }
+
+// mostTries is how often produce may be called in a row without any sound:
+// once for each frame that waits, and a few for changes of state.
+const mostTries = slotCount + 8
 
 type playState int
 
@@ -159,9 +163,15 @@ func (r *Receiver) Pull(pcm []float32, at time.Time) Pulled {
 	r.block = r.pulls.note(r.since(at), n)
 	r.blockSize, r.filled = n, 0
 	r.active = r.voiced && r.tape.pending() > 0
-	for r.filled < n {
-		if r.tape.pending() == 0 {
+	for tries := 0; r.filled < n; tries++ {
+		switch {
+		case r.tape.pending() > 0:
+			tries = 0
+		case tries < mostTries:
 			r.produce()
+		default: // cannot happen; a voice that stands still would be worse
+			r.stuck++
+			r.rest(n - r.filled)
 		}
 		r.filled += r.tape.read(pcm[2*r.filled : 2*n])
 	}

@@ -13,7 +13,8 @@ type simulation struct {
 	encoder EncoderConfig
 	voice   []float32 // mono
 	// path gives the delays after which copies of a frame arrive, none if it
-	// is lost. Further copies count as repaired.
+	// is lost. The second and further ones are copies sent again; lostCopy
+	// stands for one that did not come.
 	path func(i int, sent time.Duration) []time.Duration
 	// wake is how late the n-th Pull comes.
 	wake func(n int) time.Duration
@@ -30,6 +31,8 @@ type simulation struct {
 	each        func(at time.Duration, block []float32, p Pulled)
 	eachArrival func(at time.Duration)
 }
+
+const lostCopy time.Duration = -1
 
 type arrival struct {
 	frame Frame
@@ -67,8 +70,10 @@ func (s simulation) run(t testing.TB) ([]float32, Stats) {
 		if s.path != nil {
 			copies = s.path(i, sent)
 		}
-		slices.Sort(copies)
 		for k, d := range copies {
+			if d == lostCopy {
+				continue
+			}
 			g := f
 			g.Repaired = k > 0
 			arrivals = append(arrivals, arrival{g, sent + d})
