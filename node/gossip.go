@@ -93,7 +93,7 @@ type topic struct {
 }
 
 // Join subscribes to a topic.
-func (n *Node) Join(name string, validate func(mesh.PeerID, []byte) bool, deliver func(mesh.PeerID, []byte)) (mesh.Topic, error) {
+func (n *Node) Join(name string, validate mesh.Validator, deliver func(mesh.PeerID, []byte)) (mesh.Topic, error) {
 	if n.ctx.Err() != nil {
 		return nil, mesh.ErrClosed
 	}
@@ -108,7 +108,7 @@ func (n *Node) Join(name string, validate func(mesh.PeerID, []byte) bool, delive
 	return t, nil
 }
 
-func (n *Node) join(name string, validate func(mesh.PeerID, []byte) bool, deliver func(mesh.PeerID, []byte)) (*topic, error) {
+func (n *Node) join(name string, validate mesh.Validator, deliver func(mesh.PeerID, []byte)) (*topic, error) {
 	self := n.host.ID()
 	check := func(_ context.Context, via peer.ID, m *pubsub.Message) pubsub.ValidationResult {
 		from := m.GetFrom()
@@ -118,11 +118,20 @@ func (n *Node) join(name string, validate func(mesh.PeerID, []byte) bool, delive
 				return pubsub.ValidationAccept
 			}
 			return pubsub.ValidationIgnore
-		case len(m.GetData()) > mesh.MaxBroadcast, !validPeer(from), !validate(mesh.PeerID(from), m.GetData()):
+		}
+		verdict := mesh.Reject
+		if len(m.GetData()) <= mesh.MaxBroadcast && validPeer(from) {
+			verdict = validate(mesh.PeerID(from), m.GetData())
+		}
+		switch verdict {
+		case mesh.Accept:
+			return pubsub.ValidationAccept
+		case mesh.Ignore:
+			return pubsub.ValidationIgnore
+		default:
 			n.Penalise(mesh.PeerID(via), "invalid broadcast")
 			return pubsub.ValidationReject
 		}
-		return pubsub.ValidationAccept
 	}
 	if err := n.gossip.RegisterTopicValidator(name, check, pubsub.WithValidatorInline(true)); err != nil {
 		return nil, err

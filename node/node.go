@@ -142,7 +142,7 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	}
 	if cfg.Bootstrap {
 		none := func(mesh.PeerID, []byte) {}
-		all := func(mesh.PeerID, []byte) bool { return true }
+		all := func(mesh.PeerID, []byte) mesh.Verdict { return mesh.Accept }
 		if n.hallway, err = n.Join(cfg.Network.hallwayTopic(), all, none); err != nil {
 			return fmt.Errorf("hallway: %w", err)
 		}

@@ -72,7 +72,7 @@ func (g *gossip) retopic(now time.Time) {
 				continue
 			}
 			t, err := g.room.cfg.Network.Join(name,
-				func(from mesh.PeerID, data []byte) bool { return g.room.validBroadcast(name, from, data) },
+				func(from mesh.PeerID, data []byte) mesh.Verdict { return g.room.validBroadcast(name, from, data) },
 				func(from mesh.PeerID, data []byte) { g.room.takeBroadcast(name, from, data) })
 			if err != nil {
 				g.room.log.Debug("join the day's topic", "err", err)
@@ -101,23 +101,29 @@ func (g *gossip) publish(seal func(topic string) []byte) {
 // validBroadcast tells whether a broadcast may be passed on. It runs on the
 // network's goroutines. What is sealed under an epoch that we do not hold may
 // be that of people whom we have not met, so it is passed on, but little of it.
-func (r *Room) validBroadcast(topic string, from mesh.PeerID, data []byte) bool {
-	valid := false
+// Only a bad beacon is held against who brought it: everyone in this topic can
+// judge beacons, while a sealed roster can be judged by who holds its epoch.
+func (r *Room) validBroadcast(topic string, from mesh.PeerID, data []byte) mesh.Verdict {
+	verdict := mesh.Ignore
 	if isBeacon(data) {
-		_, err := r.beacons.open(topic, from, data)
-		valid = err == nil
+		verdict = mesh.Reject
+		if _, err := r.beacons.open(topic, from, data); err == nil {
+			return mesh.Accept
+		}
 	} else if epoch, ok := sealedRosterEpoch(data); ok {
-		if box := r.boxFor(epoch); box != nil {
-			e, err := box.open(topic, data)
-			valid = err == nil && e.Peer == from && r.verify(&e) == nil
-		} else {
-			valid = r.foreign.allow(time.Now())
+		box := r.boxFor(epoch)
+		if box == nil {
+			if r.foreign.allow(time.Now()) {
+				return mesh.Accept
+			}
+			return mesh.Ignore
+		}
+		if e, err := box.open(topic, data); err == nil && e.Peer == from && r.verify(&e) == nil {
+			return mesh.Accept
 		}
 	}
-	if !valid {
-		r.count.broadcastsBad.Add(1)
-	}
-	return valid
+	r.count.broadcastsBad.Add(1)
+	return verdict
 }
 
 // takeBroadcast takes what validBroadcast has passed. It must not wait for the

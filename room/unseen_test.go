@@ -408,14 +408,17 @@ func TestBadBroadcasts(t *testing.T) {
 		}
 		before := b.room.Stats().BroadcastsBad
 		for _, data := range bad {
-			if b.room.validBroadcast(topic, x.node.Self().ID, data) {
+			if b.room.validBroadcast(topic, x.node.Self().ID, data) == mesh.Accept {
 				t.Errorf("a bad broadcast of %d bytes passed", len(data))
 			}
 		}
 		if got := b.room.Stats().BroadcastsBad - before; got != uint64(len(bad)) {
 			t.Errorf("%d counted, want %d", got, len(bad))
 		}
-		if !b.room.validBroadcast(topic, x.node.Self().ID, good) {
+		if b.room.validBroadcast(topic, a.node.Self().ID, good) != mesh.Reject {
+			t.Error("who brought a bad beacon was not held to it")
+		}
+		if b.room.validBroadcast(topic, x.node.Self().ID, good) != mesh.Accept {
 			t.Error("a good beacon did not pass")
 		}
 		// A sealed roster under our epoch, by somebody else than it names.
@@ -425,18 +428,21 @@ func TestBadBroadcasts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !b.room.validBroadcast(topic, x.node.Self().ID, sealed) {
+		if b.room.validBroadcast(topic, x.node.Self().ID, sealed) != mesh.Accept {
 			t.Error("a good sealed roster did not pass")
 		}
-		if b.room.validBroadcast(topic, a.node.Self().ID, sealed) {
+		if b.room.validBroadcast(topic, a.node.Self().ID, sealed) != mesh.Ignore {
 			t.Error("a sealed roster of another than its sender passed")
 		}
 		// Of epochs that we do not hold a few pass, many do not.
 		unknown := newEpochSecret()
 		strange, passed := newRosterBox(&unknown).seal(topic, e), 0
 		for range 1000 {
-			if b.room.validBroadcast(topic, x.node.Self().ID, strange) {
+			switch b.room.validBroadcast(topic, x.node.Self().ID, strange) {
+			case mesh.Accept:
 				passed++
+			case mesh.Reject:
+				t.Fatal("who passes on the epochs of others was held to it")
 			}
 		}
 		if passed == 0 || passed > 120 {

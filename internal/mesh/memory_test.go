@@ -366,7 +366,7 @@ func TestMemoryPenalties(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.Join("oolong", func(mesh.PeerID, []byte) bool { return false },
+		if _, err := b.Join("oolong", func(mesh.PeerID, []byte) mesh.Verdict { return mesh.Reject },
 			func(mesh.PeerID, []byte) { t.Error("delivered") }); err != nil {
 			t.Fatal(err)
 		}

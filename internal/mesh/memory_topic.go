@@ -16,7 +16,7 @@ const memoryTopicQueue = 128
 type memoryTopic struct {
 	node     *MemoryNode
 	name     string
-	validate func(PeerID, []byte) bool
+	validate Validator
 	deliver  func(PeerID, []byte)
 	queue    chan broadcast
 	close    sync.Once
@@ -30,9 +30,7 @@ type broadcast struct {
 }
 
 // Join implements [Network]. A nil validate accepts everything.
-func (n *MemoryNode) Join(
-	topic string, validate func(PeerID, []byte) bool, deliver func(PeerID, []byte),
-) (Topic, error) {
+func (n *MemoryNode) Join(topic string, validate Validator, deliver func(PeerID, []byte)) (Topic, error) {
 	t := &memoryTopic{
 		node: n, name: topic, validate: validate, deliver: deliver,
 		queue: make(chan broadcast, memoryTopicQueue),
@@ -116,9 +114,14 @@ func (t *memoryTopic) run() {
 			if t.closing() {
 				return
 			}
-			if t.validate != nil && !t.validate(b.from, b.data) {
+			verdict := Accept
+			if t.validate != nil {
+				verdict = t.validate(b.from, b.data)
+			}
+			switch {
+			case verdict == Reject:
 				t.node.Penalise(b.from, "broadcast not valid")
-			} else if !t.closing() {
+			case verdict == Accept && !t.closing():
 				t.deliver(b.from, b.data)
 			}
 			clear(b.data) // whoever kept it shall notice

@@ -72,10 +72,10 @@ type Network interface {
 	Listen(door Door, accept func(Session)) (stop func(), err error)
 
 	// Join subscribes to a topic. Both callbacks get the peer that signed
-	// the message, and data that they must not keep. A message for which
-	// validate answers false is not passed on and lowers that peer's score.
-	// Own messages are not delivered.
-	Join(topic string, validate func(from PeerID, data []byte) bool, deliver func(from PeerID, data []byte)) (Topic, error)
+	// the message, and data that they must not keep. What validate does not
+	// accept is neither delivered nor passed on. Own messages are not
+	// delivered.
+	Join(topic string, validate Validator, deliver func(from PeerID, data []byte)) (Topic, error)
 
 	// Provide announces under key in the DHT that this node can be found
 	// there, until ctx ends; it returns when the record has been put once,
@@ -91,6 +91,21 @@ type Network interface {
 	// Close ends everything this node does and waits for it.
 	Close() error
 }
+
+// Validator judges a broadcast of a topic before it is passed on.
+type Validator func(from PeerID, data []byte) Verdict
+
+// Verdict is what becomes of a broadcast.
+type Verdict int
+
+// The verdicts. Reject is for what no honest peer could have passed on; for
+// everything that an honest peer may hold valid, or not be able to judge,
+// there is Ignore.
+const (
+	Accept Verdict = iota // delivered and passed on
+	Ignore                // dropped
+	Reject                // dropped, and whoever brought it loses standing
+)
 
 // Topic is a joined gossip topic.
 type Topic interface {

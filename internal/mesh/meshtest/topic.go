@@ -16,10 +16,10 @@ type heard struct {
 	data string
 }
 
-func anything(mesh.PeerID, []byte) bool { return true }
+func anything(mesh.PeerID, []byte) mesh.Verdict { return mesh.Accept }
 
 // ear joins a topic and gives what it delivers; what is too much is dropped.
-func ear(t *testing.T, n mesh.Network, name string, validate func(mesh.PeerID, []byte) bool) (mesh.Topic, chan heard) {
+func ear(t *testing.T, n mesh.Network, name string, validate mesh.Validator) (mesh.Topic, chan heard) {
 	t.Helper()
 	c := make(chan heard, 4096)
 	topic, err := n.Join(name, validate, func(from mesh.PeerID, data []byte) {
@@ -89,24 +89,34 @@ func topic(t *testing.T, nets []mesh.Network) {
 }
 
 func validator(t *testing.T, nets []mesh.Network) {
-	var asked atomic.Int64
-	good := func(from mesh.PeerID, data []byte) bool {
-		if bytes.HasPrefix(data, []byte("bad")) {
+	var asked, strange atomic.Int64
+	good := func(_ mesh.PeerID, data []byte) mesh.Verdict {
+		switch {
+		case bytes.HasPrefix(data, []byte("bad")):
 			asked.Add(1)
-			return false
+			return mesh.Reject
+		case bytes.HasPrefix(data, []byte("strange")):
+			strange.Add(1)
+			return mesh.Ignore
 		}
-		return true
+		return mesh.Accept
 	}
 	a, _ := ear(t, nets[0], "oolong", anything)
 	_, heardB := ear(t, nets[1], "oolong", good)
 	publishUntil(t, a, "good", heardB, nets[0].Self().ID)
-	eventually(t, "the validator is asked", func() bool {
-		if err := a.Publish([]byte("bad one")); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-		return asked.Load() > 0
-	})
+	// What is ignored goes first: a peer that brought it keeps its standing.
+	for _, kind := range []struct {
+		data  string
+		asked *atomic.Int64
+	}{{"strange one", &strange}, {"bad one", &asked}} {
+		eventually(t, "the validator is asked about a "+kind.data, func() bool {
+			if err := a.Publish([]byte(kind.data)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+			return kind.asked.Load() > 0
+		})
+	}
 	time.Sleep(quiet)
 	for len(heardB) > 0 {
 		if h := <-heardB; h.data != "good" {
