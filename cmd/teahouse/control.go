@@ -39,17 +39,18 @@ type reply struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
 
-	*status
+	*Status
 }
 
-// status is the answer to the verb of that name.
-type status struct {
+// Status is the answer to the verb of that name. (It has a capital because
+// encoding/json sets embedded structs only then.)
+type Status struct {
 	PID      int          `json:"pid"`
 	Version  string       `json:"version"`
 	Network  string       `json:"network"`
 	Peer     string       `json:"peer"`
 	Addrs    []string     `json:"addrs"`
-	Nodes    int          `json:"nodes"` // of the network that we are connected to
+	Nodes    int          `json:"nodes"` // of the network that are known here
 	UptimeMs float64      `json:"uptime_ms"`
 	Rooms    []roomStatus `json:"rooms"`
 }
@@ -153,14 +154,14 @@ func (s *seat) mute(muted bool) reply {
 
 func (h *house) status() reply {
 	peer, addrs := h.identity()
-	st := &status{
+	st := &Status{
 		PID: os.Getpid(), Version: version(), Network: h.networkName, Peer: peer, Addrs: addrs,
 		Nodes: h.nodes(), UptimeMs: ms(time.Since(h.started)), Rooms: []roomStatus{},
 	}
 	if s := h.current(); s != nil {
 		st.Rooms = append(st.Rooms, s.status())
 	}
-	return reply{OK: true, Message: "running", status: st}
+	return reply{OK: true, Message: "running", Status: st}
 }
 
 func (s *seat) status() roomStatus {

@@ -60,7 +60,12 @@ type networkFlags struct {
 	Wait         time.Duration `placeholder:"D" help:"Give up with exit code 3 if no other node is met within D, such as 30s."`
 }
 
-func (f *networkFlags) check() error {
+func (f *networkFlags) check(given map[string]bool) error {
+	if given["network"] {
+		if _, err := node.NormaliseNetworkName(f.Network); err != nil {
+			return usage("--network %q: %v: give a name such as --network village", f.Network, err)
+		}
+	}
 	if f.MDNS == "on" {
 		return usage("--mdns on is not there yet: name a node to start from with --peer, such as one that runs `teahouse bootstrap`")
 	}

@@ -112,5 +112,12 @@ func (h *house) identity() (peer string, addrs []string) {
 	return peer, addrs
 }
 
-// nodes is how many other nodes of the network we are connected to.
-func (h *house) nodes() int { return h.node.Stats().Peers }
+// nodes is how many other nodes of the network are known here: not merely
+// connected to, because a node of another network can be connected to.
+func (h *house) nodes() int { return h.node.Stats().RoutingTable }
+
+// met tells whether any other node of the network was met.
+func (h *house) met() bool {
+	st := h.current()
+	return h.nodes() > 0 || st != nil && st.room.Stats().Members > 1
+}

@@ -81,7 +81,7 @@ type talk struct {
 }
 
 func (t *talk) check() error {
-	if err := t.network.check(); err != nil {
+	if err := t.network.check(t.app.given); err != nil {
 		return err
 	}
 	return t.voice.check(t.app.given)
@@ -196,7 +196,7 @@ func (t *talk) stay() error {
 		case <-micOver:
 			return nil
 		case <-met:
-			if t.house.nodes() > 0 {
+			if t.house.met() {
 				tooLate, met = nil, nil
 			}
 		case <-tooLate:
