@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -49,13 +50,16 @@ func NewPulse(t testing.TB, sinks ...string) *Pulse {
 			t.Error(err)
 		}
 	})
-	script := "load-module module-native-protocol-unix auth-anonymous=1\n"
+	var script strings.Builder
+	script.WriteString("load-module module-native-protocol-unix auth-anonymous=1\n")
 	for _, sink := range sinks {
-		script += fmt.Sprintf("load-module module-null-sink sink_name=%s rate=48000 channels=2 norewinds=1\n", sink)
+		// Without norewinds a null sink that was idle has 2 s of silence
+		// rendered, and does nothing with a new stream until they are over.
+		fmt.Fprintf(&script, "load-module module-null-sink sink_name=%s rate=48000 channels=2 norewinds=1\n", sink)
 	}
-	script += fmt.Sprintf("set-default-sink %s\nset-default-source %s.monitor\n", sinks[0], sinks[len(sinks)-1])
+	fmt.Fprintf(&script, "set-default-sink %s\nset-default-source %s.monitor\n", sinks[0], sinks[len(sinks)-1])
 	p.script = filepath.Join(dir, "default.pa")
-	p.put(t, "default.pa", script)
+	p.put(t, "default.pa", script.String())
 	p.put(t, ".asoundrc", "pcm.!default { type pulse }\nctl.!default { type pulse }\n")
 	p.put(t, ".config/pulse/client.conf", "autospawn = no\n")
 	if err := os.MkdirAll(filepath.Join(dir, "run"), 0o700); err != nil {

@@ -61,7 +61,7 @@ func (d *device) open() (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := openStream(info, d.capture, !d.capture || d.sys.config.Stereo, steps[d.step])
+	st, err := openStream(info, d.capture, !d.capture || d.sys.config.Stereo, steps[d.step], d.sys.config.rates)
 	if err != nil {
 		return nil, err
 	}

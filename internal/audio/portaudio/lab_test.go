@@ -24,8 +24,7 @@ import (
 //
 //	go test -tags nolibopusfile,lab -v ./internal/audio/portaudio
 
-// settle is how long a null sink takes, after a stream has been opened, to come
-// down from the 2 s that it buffers while nobody uses it.
+// settle is how long the path takes to come to rest after opening.
 const settle = time.Second
 
 func openSystem(t *testing.T, config Config) *System {
@@ -182,6 +181,111 @@ func measureLoop(t *testing.T, s *System) {
 	t.Logf("not accounted for by the latencies told: least %v, median %v, most %v", told[0], told[len(told)/2], told[len(told)-1])
 	if m := loop[len(loop)/2]; m > 120*time.Millisecond {
 		t.Errorf("loop of %v", m)
+	}
+}
+
+// TestContinuous plays a sine through a null sink and hears it without a
+// break, at 48 kHz and through the resamplers of a device that does other
+// rates.
+func TestContinuous(t *testing.T) {
+	audiotest.NewPulse(t, "loop").Setenv(t)
+	for _, rate := range []int{48000, 44100, 22050} {
+		for _, stereo := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d Hz, stereo %v", rate, stereo), func(t *testing.T) {
+				s := openSystem(t, Config{rates: []int{rate}, Stereo: stereo, Safe: true})
+				hearSine(t, s)
+			})
+		}
+	}
+}
+
+// hearSine plays and hears until 2 s have come through without a break. A busy
+// machine breaks it now and then; a fault in the path does so all the time.
+func hearSine(t *testing.T, s *System) {
+	const hz, enough, patience = 997, 200, 30 * time.Second
+	mic, speaker := must(s.OpenMicrophone(""))(t), must(s.OpenSpeaker(""))(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		block := make([]float32, 2*audio.BlockFrames)
+		for n := 0; ; n++ {
+			for i := range audio.BlockFrames {
+				x := 0.5 * float32(math.Sin(2*math.Pi*hz*float64(n*audio.BlockFrames+i)/audio.Rate))
+				block[2*i], block[2*i+1] = x, x
+			}
+			if err := speaker.Write(block); err != nil {
+				return
+			}
+		}
+	}()
+	ch := mic.Channels()
+	block := make([]float32, ch*audio.BlockFrames)
+	// A sine of w obeys x[n] = 2 cos(w) x[n-1] - x[n-2]; a break does not.
+	twice := 2 * math.Cos(2*math.Pi*hz/audio.Rate)
+	var x1, x2 float64
+	clean, all := 0, 0
+	for start := time.Now(); clean < enough && time.Since(start) < patience; all++ {
+		if _, err := mic.Read(block); err != nil {
+			t.Fatal(err)
+		}
+		clean++
+		for i := range audio.BlockFrames {
+			x := float64(block[ch*i])
+			if ch == 2 && math.Abs(x-float64(block[2*i+1])) > 1e-3 {
+				t.Fatalf("left %v, right %v", x, block[2*i+1])
+			}
+			if math.Abs(x-twice*x1+x2) > 2e-3 { // 16 bits in the sink
+				clean = 0
+			}
+			x1, x2 = x, x1
+		}
+		if p := audio.Peak(block); p < 0.49 || p > 0.51 {
+			clean = 0
+		}
+	}
+	t.Logf("%d clean blocks after %d; %d underruns", clean, all, speaker.Underruns())
+	if clean < enough {
+		t.Error("the sine never came through whole")
+	}
+	if err := mic.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := speaker.Close(); err != nil {
+		t.Error(err)
+	}
+	<-done
+}
+
+// TestAllocations: none on the way from and to the rings.
+func TestAllocations(t *testing.T) {
+	audiotest.NewPulse(t, "loop").Setenv(t)
+	for _, rate := range []int{48000, 44100} {
+		s := openSystem(t, Config{rates: []int{rate}, Safe: true})
+		mic, speaker := must(s.OpenMicrophone(""))(t), must(s.OpenSpeaker(""))(t)
+		heard, played := make([]float32, audio.BlockFrames), make([]float32, 2*audio.BlockFrames)
+		for until := time.Now().Add(settle); time.Now().Before(until); {
+			if _, err := mic.Read(heard); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			_, _ = mic.Read(heard)
+		}); n != 0 {
+			t.Errorf("%d Hz: %v allocations a Read", rate, n)
+		}
+		for range 20 {
+			if err := speaker.Write(played); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			_ = speaker.Write(played)
+		}); n != 0 {
+			t.Errorf("%d Hz: %v allocations a Write", rate, n)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -39,6 +39,8 @@ type Config struct {
 	// again. It is called from the keeper's goroutine and must not block.
 	Notify func(Event)
 	Log    *slog.Logger // nil discards
+
+	rates []int // tests: the rates to open devices at, in Hz
 }
 
 // Event is a change of a device in use.
@@ -84,10 +86,10 @@ var _ audio.Hardware = (*System)(nil)
 // Open initialises PortAudio, which lists the devices: some 50 ms, some
 // seconds with odd drivers. There is one System at a time in a process.
 //
-// PULSE_LATENCY_MSEC is left as the environment has it. With 10, PulseAudio
-// adds 7 ms less, but then it also holds back a stream that ran empty until its
-// own buffer is full, which this one may never be: on a busy machine a fifth of
-// the time passed so, and none without (docs/measurements.md).
+// PULSE_LATENCY_MSEC is left as the environment has it: with 10, a PulseAudio
+// stream that ran empty is held back until a buffer is full that ALSA's side
+// may never fill; on a busy machine nearly half the time passed so
+// (docs/measurements.md).
 func Open(config Config) (*System, error) {
 	if !inUse.CompareAndSwap(false, true) {
 		return nil, errors.New("open sound system: PortAudio is in use in this process already")

@@ -77,9 +77,9 @@ type stream struct {
 	last     bool // there are no larger buffers
 }
 
-// openStream opens d, mono or stereo as it can, at 48 kHz or else at a rate
-// that it does.
-func openStream(d *pa.DeviceInfo, capture, stereo bool, st step) (*stream, error) {
+// openStream opens d, mono or stereo as it can, at the first of rates that it
+// does: by default 48 kHz, else its own, else 44.1 kHz.
+func openStream(d *pa.DeviceInfo, capture, stereo bool, st step, rates []int) (*stream, error) {
 	channels, most := []int{1, 2}, d.MaxInputChannels
 	if stereo {
 		channels = []int{2, 1}
@@ -88,7 +88,10 @@ func openStream(d *pa.DeviceInfo, capture, stereo bool, st step) (*stream, error
 		most = d.MaxOutputChannels
 	}
 	var first error
-	for _, rate := range []int{audio.Rate, int(d.DefaultSampleRate), 44100} {
+	if rates == nil {
+		rates = []int{audio.Rate, int(d.DefaultSampleRate), 44100}
+	}
+	for _, rate := range rates {
 		if rate < audio.MinRate || rate > audio.MaxRate {
 			continue
 		}
