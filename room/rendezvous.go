@@ -101,7 +101,9 @@ func (r *Room) seek(now time.Time) (next time.Time) {
 	return sooner(next, r.dial(now))
 }
 
-func (r *Room) sealBeacon(topic string) []byte { return r.beacons.seal(topic, r.cfg.Network.Self()) }
+func (r *Room) sealBeacon(topic string) []byte {
+	return append(r.beacons.seal(topic, r.cfg.Network.Self()), beaconTrailer(r.cfg.Nick)...)
+}
 
 // provide announces us in the DHT for as long as the hour is this one.
 func (r *Room) provide(now time.Time) context.CancelFunc {
