@@ -129,7 +129,12 @@ func FindSecrets(packets []Packet, secrets []Secret) []Finding {
 		}
 	}
 	for i, p := range packets {
-		search(p.Raw, func() string { return fmt.Sprintf("packet %d, %s %v > %v", i, p.Proto, p.Src, p.Dst) })
+		search(p.Raw, func() string {
+			if !p.Src.IsValid() {
+				return fmt.Sprintf("packet %d, %s", i, p.Proto)
+			}
+			return fmt.Sprintf("packet %d, %s %v > %v", i, p.Proto, p.Src, p.Dst)
+		})
 	}
 	for i, s := range Streams(packets) {
 		search(s, func() string { return fmt.Sprintf("TCP stream %d", i) })
