@@ -340,19 +340,31 @@ func TestEdges(t *testing.T) {
 	for i := range tone {
 		tone[i] = float32(0.5 * math.Sin(2*math.Pi*300*float64(i)/Rate))
 	}
-	for name, frame := range map[string]func(int, *Frame) bool{
+	cases := map[string]func(int, *Frame) bool{
 		"announced": nil,
-		"lost":      func(i int, f *Frame) bool { return i < 49 && i != 0 },
+		"lost":      func(i int, _ *Frame) bool { return i < 49 && i != 0 },
 		"cut off":   func(i int, f *Frame) bool { f.SpurtStart, f.SpurtEnd = false, false; return i > 10 && i < 40 },
+		"outage":    func(i int, _ *Frame) bool { return i < 15 || i > 35 },
 		"pause": func(i int, f *Frame) bool {
 			if f.SpurtStart, f.SpurtEnd = false, false; i > 20 {
 				f.MediaTime += Rate
 			}
 			return true
 		},
-	} {
+	}
+	cases["hole in media time"] = cases["pause"]
+	for name, frame := range cases {
 		t.Run(name, func(t *testing.T) {
-			out, stats := simulation{voice: tone, frame: frame, tail: 2 * time.Second, encoder: EncoderConfig{Bitrate: 64000}}.run(t)
+			s := simulation{voice: tone, frame: frame, tail: 2 * time.Second, encoder: EncoderConfig{Bitrate: 64000}}
+			if name == "hole in media time" {
+				s.path = func(i int, _ time.Duration) []time.Duration {
+					if i > 20 {
+						return []time.Duration{0} // 1 s later, but as soon as the frames before
+					}
+					return []time.Duration{time.Second}
+				}
+			}
+			out, stats := s.run(t)
 			for i := 1; i < len(out); i++ {
 				// The tone moves by at most 0.02 a sample, a fade adds little.
 				if d := math.Abs(float64(out[i] - out[i-1])); d > 0.04 {
@@ -409,6 +421,28 @@ func TestLagIsBounded(t *testing.T) {
 		if worst > 480*ms {
 			t.Errorf("%+.0f ppm: a delay of %v", ppm, worst)
 		}
+	}
+}
+
+// What is buffered beyond the bound, when the path has become much shorter, is
+// skipped at once.
+func TestBacklogIsSkipped(t *testing.T) {
+	r := NewReceiver(ReceiverConfig{})
+	s := simulation{voice: speech(t)[:8*Rate], receiver: r}
+	s.path = func(i int, _ time.Duration) []time.Duration {
+		if i < 200 {
+			return []time.Duration{time.Second}
+		}
+		return []time.Duration{0}
+	}
+	// Frame 200 comes at 4.02 s, with 50 before it still on their way.
+	s.each = func(at time.Duration, _ []float32, _ Pulled) {
+		if d := r.Stats().Delay; at > 4200*ms && d > 480*ms {
+			t.Fatalf("a delay of %v at %v", d, at)
+		}
+	}
+	if _, stats := s.run(t); stats.Delay > 60*ms || stats.OnTime < 330 {
+		t.Errorf("%+v", stats)
 	}
 }
 

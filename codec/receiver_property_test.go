@@ -246,6 +246,85 @@ func TestStretchOfSine(t *testing.T) {
 	}
 }
 
+// Where sound is joined that does not fit, the cross-fade keeps it smooth, and
+// sound begins at the gain that there was before.
+func TestJoinsAreSmooth(t *testing.T) {
+	const hz, amplitude, length = 200.0, 0.5, 960
+	sine := make([]float32, 2*(tapeHistory+length))
+	for i := range sine {
+		sine[i] = float32(amplitude * math.Sin(2*math.Pi*hz*float64(i/2)/Rate))
+	}
+	// A raised cosine rises by at most pi/2 per width, between two samples
+	// that are at most twice the amplitude apart.
+	most := amplitude * (2*math.Pi*hz/Rate + 2*math.Pi/2/joinLength)
+	for n := joinLength; n < length-joinLength; n += 37 {
+		for name, change := range map[string]func(*Receiver, int){
+			"cut":     func(r *Receiver, joint int) { r.tape.cut(joint, n, joinLength) },
+			"repeat":  func(r *Receiver, joint int) { r.tape.repeat(joint, n, joinLength) },
+			"fade in": func(r *Receiver, joint int) { r.tape.ramp(joint, joinLength, 0, 1) },
+		} {
+			r := NewReceiver(ReceiverConfig{})
+			past := sine[:2*tapeHistory]
+			if name == "fade in" {
+				past = make([]float32, 2*tapeHistory)
+			}
+			r.tape.write(past)
+			phase := 2 * n // where in its period the newer sound begins
+			joint := r.tape.write(sine[phase : phase+2*length])
+			if name != "fade in" {
+				copy(r.tape.buf[2*joint:], sine[2*tapeHistory:])
+			}
+			change(r, joint)
+			out := r.tape.from(joint - 10)
+			for i := 2; i < len(out); i++ {
+				if d := math.Abs(float64(out[i] - out[i-2])); d > most {
+					t.Fatalf("%s of %d: a step of %.4f at %d", name, n, d, i/2-10)
+				}
+			}
+		}
+	}
+}
+
+// A frame whose rough copy came in the next one is measured once, when that
+// came, whether it comes itself before its turn, after it, or never.
+func TestCopyIsMeasuredOnce(t *testing.T) {
+	packets := encodeAll(t, EncoderConfig{FEC: true, ExpectedLossPercent: 20}, speech(t)[:4*Rate])
+	at := 0 // two frames in a row that bear copies
+	for ; ; at++ {
+		a, _ := parsePacket(packets[at+1])
+		b, _ := parsePacket(packets[at+2])
+		if a.fec && b.fec {
+			break
+		}
+	}
+	for _, pulls := range []int{0, 1, 20} {
+		r := NewReceiver(ReceiverConfig{})
+		now := simulated
+		push := func(i int) {
+			r.Push(&Frame{Counter: uint32(i), MediaTime: uint32(i * 960), Opus: packets[at+i]}, now)
+		}
+		pcm := make([]float32, 960)
+		push(0)
+		for range 5 {
+			now = now.Add(10 * ms)
+			r.Pull(pcm, now)
+		}
+		push(2) // and with it a copy of 1
+		for range pulls {
+			now = now.Add(10 * ms)
+			r.Pull(pcm, now)
+		}
+		size := r.window.size
+		if size != 3 {
+			t.Errorf("after %d pulls %d measured, not 3", pulls, size)
+		}
+		push(1)
+		if r.window.size != size {
+			t.Errorf("after %d pulls the frame itself was measured again", pulls)
+		}
+	}
+}
+
 func TestReceiverAllocatesNothing(t *testing.T) {
 	packets := encodeAll(t, EncoderConfig{FEC: true, ExpectedLossPercent: 20}, speech(t)[:8*Rate])
 	rng := newRand(1)
