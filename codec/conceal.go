@@ -102,7 +102,7 @@ func (r *Receiver) fadeAway() {
 		return
 	}
 	joint := r.tape.write(r.work[:2*joinLength])
-	r.tape.ramp(joint, joinLength, r.gain, 0)
+	r.tape.ramp(joint, r.gain, 0)
 	r.gain = 0
 }
 

@@ -175,7 +175,7 @@ func (r *Receiver) take(f *slot, late bool) (joint int, ok bool) {
 	joint = r.real(out)
 	r.pos = f.media + int64(n)
 	if f.spurtEnd {
-		r.tape.ramp(r.tape.tail-joinLength, joinLength, 1, 0)
+		r.tape.ramp(r.tape.tail-joinLength, 1, 0)
 		r.gain, r.state = 0, idle
 	}
 	return joint, true
@@ -187,7 +187,7 @@ func (r *Receiver) real(out []float32) (joint int) {
 	r.voice.hear(out)
 	joint = r.tape.write(out)
 	if r.gain < 1 {
-		r.tape.ramp(joint, joinLength, r.gain, 1)
+		r.tape.ramp(joint, r.gain, 1)
 		if r.concealed > 0 {
 			r.voice.addNoise(r.tape.from(joint)[:2*joinLength], 1-r.gain, 0)
 		}

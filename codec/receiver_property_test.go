@@ -261,7 +261,7 @@ func TestJoinsAreSmooth(t *testing.T) {
 		for name, change := range map[string]func(*Receiver, int){
 			"cut":     func(r *Receiver, joint int) { r.tape.cut(joint, n, joinLength) },
 			"repeat":  func(r *Receiver, joint int) { r.tape.repeat(joint, n, joinLength) },
-			"fade in": func(r *Receiver, joint int) { r.tape.ramp(joint, joinLength, 0, 1) },
+			"fade in": func(r *Receiver, joint int) { r.tape.ramp(joint, 0, 1) },
 		} {
 			r := NewReceiver(ReceiverConfig{})
 			past := sine[:2*tapeHistory]

@@ -80,10 +80,10 @@ func (t *tape) repeat(joint, n, width int) {
 	}
 }
 
-// ramp multiplies length samples from a position on by a gain that goes
-// smoothly between two values; before is not touched.
-func (t *tape) ramp(at, length int, from, to float32) {
-	length = min(length, t.tail-at)
+// ramp multiplies 5 ms from a position on by a gain that goes smoothly between
+// two values; what is before and after is not touched.
+func (t *tape) ramp(at int, from, to float32) {
+	length := min(joinLength, t.tail-at)
 	for i := range length {
 		g := from + (to-from)*rise(i, length)
 		t.buf[2*(at+i)] *= g
