@@ -21,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/quic-go/quic-go"
 	"go.uber.org/fx"
 )
@@ -36,6 +37,9 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate) (host.Host
 	for _, s := range cfg.Listen {
 		a, err := parseAddr(s)
 		if err != nil {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		if err := portFree(a); err != nil {
 			return nil, fmt.Errorf("listen: %w", err)
 		}
 		listen = append(listen, a)
@@ -85,6 +89,24 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate) (host.Host
 		return nil, errors.Join(fmt.Errorf("listen on %s: the port is taken, or the address is not this machine's", missing), h.Close())
 	}
 	return h, nil
+}
+
+// portFree looks whether another program listens on a TCP address: libp2p
+// shares its ports (SO_REUSEPORT) and would share that one, so that each of
+// the two gets half of the connections.
+func portFree(a ma.Multiaddr) error {
+	if kindOf(a) != onTCP {
+		return nil
+	}
+	network, addr, err := manet.DialArgs(a)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // notListening finds an address that was asked for and not got: libp2p is

@@ -39,21 +39,23 @@ type Node struct {
 	key      ed25519.PrivateKey
 	id       mesh.PeerID
 	carriers carrierSet
-	host     host.Host
-	swarm    *swarm.Swarm
-	dht      *dht.IpfsDHT
-	gossip   *pubsub.PubSub
-	noise    *noise.Transport
-	gate     gate
-	sockets  *sockets
-	injector *injector
-	topics   *topicFilter
-	standing standing
-	throttle throttle
-	pings    pings
-	dialing  dialing
-	booted   signal
-	hallway  mesh.Topic // bootstrap nodes only
+	// sessionLife is the constant of that name, shorter in tests.
+	sessionLife time.Duration
+	host        host.Host
+	swarm       *swarm.Swarm
+	dht         *dht.IpfsDHT
+	gossip      *pubsub.PubSub
+	noise       *noise.Transport
+	gate        gate
+	sockets     *sockets
+	injector    *injector
+	topics      *topicFilter
+	standing    standing
+	throttle    throttle
+	pings       pings
+	dialing     dialing
+	booted      signal
+	hallway     mesh.Topic // bootstrap nodes only
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -90,7 +92,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		log: cfg.Log, key: cfg.HostKey, carriers: carriers,
 		id:     mesh.PeerIDOf(cfg.HostKey.Public().(ed25519.PublicKey)),
 		gate:   gate{cfg.Gater},
-		topics: newTopicFilter(),
+		topics: newTopicFilter(), sessionLife: sessionLife,
 	}
 	if n.noise, err = noise.New(noise.ID, key, nil); err != nil {
 		return nil, fmt.Errorf("noise: %w", err)

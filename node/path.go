@@ -41,7 +41,7 @@ const (
 	idleStreams = 10 * time.Second // a voice stream that is not chosen any more
 )
 
-// pathState belongs to the path goroutine.
+// pathState belongs to the path goroutine, once that runs.
 type pathState struct {
 	announced   mesh.Path
 	announcedOK bool
@@ -56,8 +56,8 @@ type pathState struct {
 
 func (s *session) pathLoop() {
 	defer s.die()
-	var st pathState
-	timer := time.NewTimer(0)
+	st := &s.paths
+	timer := time.NewTimer(checkFast)
 	defer timer.Stop()
 	for {
 		select {
@@ -74,12 +74,11 @@ func (s *session) pathLoop() {
 			if s.link.noSend.Load() {
 				continue // nothing left to choose a path for
 			}
-		}
-		if now.Sub(s.born) >= sessionLife {
+		} else if now.Sub(s.born) >= s.node.sessionLife {
 			s.end(errExpired, retireFor, true)
 		}
-		next := s.choose(&st, now)
-		s.announce(&st)
+		next := s.choose(st, now)
+		s.announce(st)
 		timer.Reset(next)
 	}
 }
@@ -155,13 +154,13 @@ func (s *session) makeDatagramWay(st *pathState) *way {
 		return nil
 	}
 	to := q.remote()
-	if old := s.link.datagrams.Load(); old != nil && old.quic == q && old.to == to {
-		return old
-	}
 	sender, ok := s.node.sockets.senderFor(q.local())
 	if !ok || !s.node.gate.allowIP(s.remote, to.Addr()) {
 		s.link.datagrams.Store(nil)
 		return nil
+	}
+	if old := s.link.datagrams.Load(); old != nil && old.quic == q && old.to == to {
+		return old
 	}
 	w := &way{
 		kind: onDatagram, quic: q, sender: sender, to: to,

@@ -49,6 +49,7 @@ type session struct {
 	queue     *sendQueue
 	link      *link
 	streams   streams
+	paths     pathState
 
 	ctx    context.Context // ends when dead
 	cancel context.CancelFunc
@@ -100,6 +101,7 @@ func (n *Node) newSession(st network.Stream, a agreed, initiator bool) (*session
 		s.cancel()
 		return nil, err
 	}
+	s.choose(&s.paths, s.born) // so that the first packet has a path
 	if !n.goTracked(s.writeLoop) {
 		close(s.flushed)
 		s.die()
@@ -183,15 +185,21 @@ func (s *session) Retire() { s.end(mesh.ErrClosed, retireFor, true) }
 func (s *session) end(why error, linger time.Duration, graceful bool) {
 	s.mu.Lock()
 	deadline := time.Now().Add(linger)
-	if s.err == nil {
+	changed := true
+	switch {
+	case s.err == nil:
 		s.err, s.deadline, s.graceful = why, deadline, graceful
 		close(s.done)
-	} else if deadline.Before(s.deadline) {
+	case deadline.Before(s.deadline):
 		s.deadline = deadline
+	default:
+		changed = false
 	}
 	s.mu.Unlock()
 	s.queue.close()
-	s.kick()
+	if changed {
+		s.kick()
+	}
 }
 
 // kick makes the path goroutine look again.

@@ -188,7 +188,8 @@ func (p *plainSocket) SetReadBuffer(int) error { return nil }
 func (p *plainSocket) SetWriteBuffer(int) error { return nil }
 
 func (p *plainSocket) sendTo(b []byte, to netip.AddrPort) error {
-	_, err := p.WriteTo(b, net.UDPAddrFromAddrPort(to))
+	ip := to.Addr().As16() // the form that QUIC's own addresses have
+	_, err := p.WriteTo(b, &net.UDPAddr{IP: ip[:], Port: int(to.Port()), Zone: to.Addr().Zone()})
 	return err
 }
 
