@@ -86,7 +86,8 @@ type Process struct {
 // Start starts a program.
 func Start(spec Spec) (*Process, error) {
 	ctx := context.Background() // a process ends by Kill, or with the lab
-	if spec.Urgent && exec.Command("chrt", "--rr", "1", "true").Run() == nil { // needs root, and a kernel that lets it
+	// chrt needs root, and a kernel that lets it.
+	if spec.Urgent && exec.Command("chrt", "--rr", "1", "true").Run() == nil {
 		spec.Path, spec.Args = "chrt", append([]string{"--rr", "1", spec.Path}, spec.Args...)
 	}
 	var cmd *exec.Cmd
