@@ -116,8 +116,12 @@ func (h *house) do(q request) reply {
 	case "toggle":
 		return st.mute(!st.place.Muted())
 	case "leave":
-		h.stop(errAsked)
-		return okay("leaving %s", st.name)
+		if h.leaveEnds {
+			h.stop(errAsked)
+			return okay("leaving %s", st.name)
+		}
+		h.leave()
+		return okay("left %s", st.name)
 	}
 	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute or leave", q.Verb)}
 }

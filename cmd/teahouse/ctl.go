@@ -31,13 +31,15 @@ type ctlVerb struct {
 
 // Run sends the verb and prints the answer: always one JSON object on standard
 // output, whatever happens.
-func (c *ctlVerb) Run(a *app, parsed *kong.Context) error {
+func (c *ctlVerb) Run(parsed *kong.Context) error {
 	r, err := c.ask(parsed.Selected().Name)
 	if err != nil {
 		r = replyOf(err)
 	}
 	printJSON(r)
-	a.exit = r.Code
+	if !r.OK {
+		return &failure{exit: r.Code}
+	}
 	return nil
 }
 

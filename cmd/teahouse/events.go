@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"teahouse/codec"
 	"teahouse/internal/mesh"
 	"teahouse/internal/voice"
 	"teahouse/room"
@@ -201,7 +200,7 @@ func viaText(p mesh.PeerID) string {
 }
 
 func newStats(v *voice.Voice, m voice.MemberStats, link room.LinkInfo, bitsPerSecond float64, id room.ID) statsEvent {
-	var s codec.Stats = m.Stats
+	s := &m.Stats
 	return statsEvent{
 		head:   headOf("stats", time.Now(), id.String()),
 		Member: memberText(m.Member), Received: s.Received, Sent: m.Sent, Lost: s.Lost, Late: s.Late,

@@ -77,11 +77,3 @@ func wrap(cause error, exit int, word, format string, args ...any) *failure {
 	f.cause = cause
 	return f
 }
-
-// orNil is f as an error: nil stays nil.
-func (f *failure) orNil() error {
-	if f == nil {
-		return nil
-	}
-	return f
-}

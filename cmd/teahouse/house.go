@@ -31,6 +31,8 @@ type house struct {
 	started     time.Time
 	// stop ends the program in an orderly way; the first reason counts.
 	stop context.CancelCauseFunc
+	// leaveEnds: the program ends when a verb leaves the room.
+	leaveEnds bool
 
 	mu   sync.Mutex
 	seat *seat // nil while in no room
@@ -38,10 +40,8 @@ type house struct {
 
 // The reasons for which a program ends well.
 var (
-	errSignal  = errors.New("signal")
-	errForOver = errors.New("--for is over")
-	errMicOver = errors.New("the microphone has ended")
-	errAsked   = errors.New("asked to leave")
+	errSignal = errors.New("signal")
+	errAsked  = errors.New("asked to leave")
 )
 
 // openHouse locks the home and finds the network; startNode must follow. What

@@ -67,7 +67,7 @@ type versionCmd struct {
 	jsonFlag
 }
 
-func (c *versionCmd) Run(*app) error {
+func (c *versionCmd) Run() error { //nolint:unparam // kong wants the error
 	if c.JSON {
 		printJSON(struct {
 			Version string `json:"version"`

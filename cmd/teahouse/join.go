@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -112,6 +113,7 @@ func (t *talk) run() (err error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	t.house.leaveEnds = t.leaveEnds
 	t.startViews(ctx)
 	server, err := t.start(devices)
 	if err == nil {
@@ -156,7 +158,9 @@ func (t *talk) start(devices *sound) (*control, error) {
 	if devices.notice != "" {
 		t.app.screen.println(devices.notice)
 	}
-	_, err = h.enter(t.app.ctx, t.topic, t.voice, devices)
+	if _, err = h.enter(t.app.ctx, t.topic, t.voice, devices); t.app.ctx.Err() != nil {
+		err = nil // as above
+	}
 	return server, err
 }
 
@@ -202,8 +206,11 @@ func (t *talk) stay() error {
 		case <-tooLate:
 			return fail(exitNetwork, "network", "no other node of the network %q was met within %v: check --network and --peer, and that a node runs there", t.house.networkName, t.network.Wait)
 		case <-ended:
-			// Not by Leave, which comes later: the room has put us out.
-			return explain(st.room.Err()).orNil()
+			if err := st.room.Err(); err != nil || t.leaveEnds {
+				return err // the room has put us out
+			}
+			// A verb has left the room, and the node goes on.
+			ended, micEnded, over, micOver = nil, nil, nil, nil
 		}
 	}
 }
@@ -240,7 +247,8 @@ func (t *talk) startViews(ctx context.Context) {
 	}
 	keys := !t.bootstrap && a.takeKeyboard()
 	p := newPeople(a.screen, keys, false)
-	p.server = t.topic == ""
+	p.topic, p.stays = plain(t.topic), !t.leaveEnds
+	p.bottom()
 	t.views.Go(func() {
 		defer a.guard()
 		for {
@@ -253,6 +261,9 @@ func (t *talk) startViews(ctx context.Context) {
 	})
 	if keys {
 		t.readKeys(ctx, func(verb string) {
+			if t.house.current() == nil {
+				return // not there yet, or not any more
+			}
 			if r := t.house.do(request{Verb: verb}); !r.OK {
 				a.screen.println("! " + r.Message)
 			}
@@ -327,6 +338,11 @@ func (a *app) takeKeyboard() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.keys = openKeyboard()
+	if a.keys != nil {
+		// A panic on a goroutine that is not ours cannot be caught here. As a
+		// signal, shells give the terminal back themselves; as an exit, not.
+		debug.SetTraceback("crash")
+	}
 	return a.keys != nil
 }
 

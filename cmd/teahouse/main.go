@@ -19,9 +19,14 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	// A core dump would hold keys and voices.
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	os.Exit(run(os.Args[1:]))
+}
 
 // app is one run of the program.
 type app struct {
@@ -29,7 +34,6 @@ type app struct {
 	stop   context.CancelCauseFunc
 	given  map[string]bool // flags on the command line, by name
 	screen *screen
-	exit   int
 
 	mu   sync.Mutex
 	keys *keyboard // to be restored however the program ends
@@ -67,11 +71,14 @@ func run(args []string) int {
 		}
 	}
 	stopSignals := a.catchSignals()
-	defer stopSignals()
+	code := exitDone
 	if err := parsed.Run(a); err != nil {
-		return a.report(err)
+		code = a.report(err)
 	}
-	return a.exit
+	if stopSignals() > 1 {
+		return exitInterrupted
+	}
+	return code
 }
 
 // helpShown unwinds kong after --help.
@@ -109,9 +116,8 @@ func usageText(err error, args []string) string {
 
 func commandNames() map[string]bool {
 	names := map[string]bool{}
-	t := reflect.TypeFor[commands]()
-	for i := range t.NumField() {
-		names[strings.ToLower(t.Field(i).Name)] = true
+	for field := range reflect.TypeFor[commands]().Fields() {
+		names[strings.ToLower(field.Name)] = true
 	}
 	return names
 }
@@ -120,25 +126,28 @@ func commandNames() map[string]bool {
 func (a *app) report(err error) int {
 	a.restore()
 	f := explain(err)
-	a.screen.setBottom("")
-	a.screen.println("teahouse: " + f.sentence)
+	if f.sentence != "" { // else it is on standard output already
+		a.screen.println("teahouse: " + f.sentence)
+	}
 	return f.exit
 }
 
 // catchSignals makes the first signal end the program in an orderly way and
-// the second end it at once.
-func (a *app) catchSignals() (stop func()) {
+// the second end it at once. stop tells how many there were.
+func (a *app) catchSignals() (stop func() int) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// A closed pipe is an error of its write, not the end of the talk.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)
-	done := make(chan struct{})
+	quit, done := make(chan struct{}), make(chan struct{})
+	seen := 0
 	go func() {
+		defer close(done)
 		defer a.guard()
-		for seen := 0; ; {
+		for {
 			select {
-			case <-done:
+			case <-quit:
 				return
 			case <-broken:
 			case <-signals:
@@ -150,10 +159,12 @@ func (a *app) catchSignals() (stop func()) {
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(signals)
+	return func() int {
+		signal.Stop(signals) // what was sent before is in the channel now
 		signal.Stop(broken)
-		close(done)
+		close(quit)
+		<-done
+		return seen + len(signals)
 	}
 }
 

@@ -12,9 +12,10 @@ import (
 type people struct {
 	screen *screen
 	keys   bool // m and q are taken, and the bottom line is shown
-	server bool // in no room: the addresses are what counts
+	stays  bool // the node goes on when the room is left
 	view   bool // attached to a node that goes on without us
 
+	topic      string // of the room to be joined; empty for none
 	name       string // of the room; empty while in none
 	muted      bool
 	silent     bool // no microphone
@@ -91,7 +92,7 @@ func (p *people) say(style string, parts ...string) {
 }
 
 func (p *people) listening(e *decoded) {
-	if p.server {
+	if p.topic == "" { // the addresses are what counts
 		p.say(styleBold, "This node is up. Others start from it with any of these:")
 		for _, a := range e.Addrs {
 			p.say("", "  --peer ", a)
@@ -238,7 +239,7 @@ func (p *people) link(e *decoded) {
 	}
 	if e.State != "up" {
 		who.path = ""
-		if p.members[e.Member] != nil {
+		if p.members[e.Member] != nil && e.Reason != "left" {
 			p.say("", "! no way to ", p.call(who), " for the moment: ", plain(e.Reason))
 		}
 		return
@@ -255,13 +256,16 @@ func (p *people) link(e *decoded) {
 }
 
 func (p *people) left(e *decoded) {
-	p.name, p.order = "", nil
+	p.name, p.topic, p.order = "", "", nil
 	clear(p.members)
 	if e.Message != "" {
 		p.say("", "You have left: ", plain(e.Message), ".")
 		return
 	}
 	p.say("", "You have left.")
+	if p.stays {
+		p.say(styleDim, "The node goes on without a room; Ctrl-C ends it.")
+	}
 }
 
 // call is how a person is named: the nickname, with the start of the member
@@ -294,7 +298,11 @@ func (p *people) bottom() {
 		return
 	}
 	if p.name == "" {
-		p.screen.setBottom("")
+		wait := ""
+		if p.topic != "" {
+			wait = "Joining " + p.topic + " ... (q gives up)"
+		}
+		p.screen.setBottom(wait)
 		return
 	}
 	state, key := p.screen.paint(styleLive, " LIVE "), "m mute"

@@ -90,7 +90,7 @@ const (
 )
 
 func (s *screen) paint(style, text string) string {
-	if !s.colour {
+	if !s.colour || style == "" {
 		return text
 	}
 	return "\x1b[" + style + "m" + text + "\x1b[0m"

@@ -34,7 +34,8 @@ type seat struct {
 	tasks  sync.WaitGroup
 	once   sync.Once
 
-	micEnded chan error // 1: the microphone has ended
+	micEnded      chan error // 1: the microphone has ended
+	speakerFailed chan error // 1
 }
 
 // takeSeat joins the room topic with the devices s, which it owns from here,
@@ -56,7 +57,7 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 	}
 	seat := &seat{
 		house: h, id: id, name: name, silent: s.silent, sound: s,
-		ended: make(chan struct{}), micEnded: make(chan error, 1),
+		ended: make(chan struct{}), micEnded: make(chan error, 1), speakerFailed: make(chan error, 1),
 	}
 	seat.nick = nickname(f.Nick, h.dirs, room.Member(member.Key.Public().(ed25519.PublicKey)))
 	holdFor := f.MicAfter
@@ -70,10 +71,8 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 			h.hub.publish(speakingEvent{headOf("speaking", time.Now(), id.String()), memberText(m), on})
 		},
 		OnMicrophoneEnd: func(err error) { seat.micEnded <- err },
-		OnSpeakerFailed: func(err error) {
-			h.hub.publish(newError(fail(exitAudio, "device", "the speaker has failed (%v): the talk goes on without it", err), id.String()))
-		},
-		Log: h.log,
+		OnSpeakerFailed: func(err error) { seat.speakerFailed <- err },
+		Log:             h.log,
 	})
 	if err != nil {
 		return nil, err
@@ -168,6 +167,8 @@ func (s *seat) report(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case err := <-s.speakerFailed:
+			s.loseSpeaker(err)
 		case now := <-tick.C:
 			links := map[room.Member]room.LinkInfo{}
 			for _, l := range s.room.Links() {
@@ -186,6 +187,19 @@ func (s *seat) report(ctx context.Context) {
 				s.house.hub.publish(newStats(s.voice, m, link, rate, s.id))
 			}
 		}
+	}
+}
+
+// loseSpeaker tells that the speaker has failed, and where it was a file that
+// it is not written any more.
+func (s *seat) loseSpeaker(err error) {
+	id := s.id.String()
+	s.house.hub.publish(newError(wrap(err, exitAudio, "device", "the speaker has failed (%v): the talk goes on without it", err), id))
+	if !s.sound.recorder {
+		return
+	}
+	if err := s.room.SetRecording(false); err != nil {
+		s.house.log.Info("the end of the recording was not shown", "err", err)
 	}
 }
 

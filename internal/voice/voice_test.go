@@ -299,26 +299,18 @@ func TestLostSoundMovesMediaTime(t *testing.T) {
 		}
 		mic.at = append(mic.at, at)
 	}
-	var ended error = errors.New("never")
-	done := make(chan struct{})
-	v := start(t, Config{Microphone: mic, OnMicrophoneEnd: func(err error) { ended = err; close(done) }})
-	w := &wire{}
-	// Attached late: capture may run already. Nothing is lost, since the seat
-	// is taken before Start in what follows.
-	_ = v.Close()
-	mic.next = 0
-	done = make(chan struct{})
-	v, err := New(Config{Microphone: mic, OnMicrophoneEnd: func(err error) { ended = err; close(done) }})
+	ended := make(chan error, 1)
+	v, err := New(Config{Microphone: mic, OnMicrophoneEnd: func(err error) { ended <- err }})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w := &wire{}
 	v.Sit(room.ID{}, false).Attach(w)
 	v.Start()
-	<-done
-	closeAll(t, v)
-	if ended != nil {
-		t.Errorf("the end of a file is reported as %v", ended)
+	if err := <-ended; err != nil {
+		t.Errorf("the end of a file is reported as %v", err)
 	}
+	closeAll(t, v)
 	got := w.heard()
 	// 9 blocks: 4 frames, 1 block given up; 11 blocks: 5 frames and a half,
 	// which is filled up; the end.

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"teahouse/internal/mesh"
+	"teahouse/room"
+)
+
+func TestPlain(t *testing.T) {
+	for in, want := range map[string]string{
+		"Ada":                      "Ada",
+		"Zoë 李明 🎉":                 "Zoë 李明 🎉",
+		"\x1b[31mred\x1b[0m":       "[31mred[0m",
+		"a\rb\nc\td\x00":           "abcd",
+		"abc\u202edef\u2066\u200b": "abcdef",
+		"line\u2028break":          "linebreak",
+		"\x9b31m":                  "\uFFFD31m",
+	} {
+		if got := plain(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestCut(t *testing.T) {
+	for _, c := range []struct {
+		in    string
+		width int
+		want  string
+	}{
+		{"abc", 3, "abc"},
+		{"abcd", 3, "abc"},
+		{"李明好", 5, "李明"},
+		{"\x1b[1mabcd\x1b[0m", 2, "\x1b[1mab\x1b[0m"},
+		{"e\u0301e\u0301", 1, "e\u0301"},
+	} {
+		if got := cut(c.in, c.width); got != c.want {
+			t.Errorf("%q to %d: %q, want %q", c.in, c.width, got, c.want)
+		}
+	}
+}
+
+// Every field of the contract is there, also where it is false or 0.
+func TestEventFields(t *testing.T) {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 123456789, time.FixedZone("", 7200))
+	for _, c := range []struct {
+		event event
+		want  string
+	}{
+		{memberEvent{head: headOf("member", at, "r")}, `{"time":"2026-05-04T01:02:01.123456Z","event":"member","room":"r","member":"","nick":"","state":"","role":"","muted":false,"recording":false,"listen_only":false,"allow_recording":false,"self":false}`},
+		{speakingEvent{head: headOf("speaking", at, "r")}, `"room":"r","member":"","on":false}`},
+		{linkEvent{head: headOf("link", at, "r")}, `"member":"","state":"","reason":"","path":"","transport":"","remote":"","country":"","via":"","rtt_ms":0}`},
+		{statsEvent{head: headOf("stats", at, "r")}, `"member":"","received":0,"sent":0,"lost":0,"late":0,"repaired":0,"fec":0,"concealed":0,"depth":0,"kbit_s":0,"concealed_ms":0,"stretched_ms":0,"jitter_ms":0,"delay_ms":0,"mouth_to_ear_ms":0,"estimated":false}`},
+		{joinedEvent{head: headOf("joined", at, "r"), Name: "<tea>"}, `"name":"<tea>","member":"","others":0,`},
+		{recordingEvent{head: headOf("recording", at, "r")}, `"member":"","on":false}`},
+		{epochEvent{head: headOf("epoch", at, "r")}, `"number":0,"reason":""}`},
+		{errorEvent{head: headOf("error", at, "")}, `"event":"error","code":"","message":""}`},
+		{listeningEvent{head: headOf("listening", at, ""), Addrs: []string{}}, `"peer":"","addrs":[]}`},
+		{leftEvent{head: headOf("left", at, "r")}, `"event":"left","room":"r","code":"","message":""}`},
+	} {
+		got := string(encode(c.event))
+		if !strings.Contains(got, c.want) {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+		if !json.Valid([]byte(got)) || strings.Contains(got, "\n") {
+			t.Errorf("not one line of JSON: %q", got)
+		}
+	}
+}
+
+func TestPathWords(t *testing.T) {
+	for _, c := range []struct {
+		path mesh.Path
+		want string
+	}{
+		{mesh.Path{Carrier: mesh.Datagram}, "datagram"},
+		{mesh.Path{Carrier: mesh.Stream}, "stream"},
+		{mesh.Path{Carrier: mesh.Stream, Via: "x"}, "relay"},
+	} {
+		if got := pathWord(c.path); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.path, got, c.want)
+		}
+	}
+	e := room.Event{Kind: room.EventLink, State: "up", Path: mesh.Path{Carrier: mesh.Datagram, Transport: "quic", Remote: "1.2.3.4:5", RTT: 1234567 * time.Nanosecond}}
+	out, ok := fromRoom(&e, room.ID{})
+	if l, is := out.(linkEvent); !ok || !is || l.RTTms != 1.235 || l.Remote != "1.2.3.4:5" {
+		t.Errorf("%+v", out)
+	}
+}
+
+func member(state, who, nick string) memberEvent {
+	return memberEvent{head: headOf("member", time.Now(), "r"), Member: who, Nick: nick, State: state}
+}
+
+func linesOf(t *testing.T, f *feed) (out []string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		l, ok := f.next(ctx)
+		if !ok {
+			return out
+		}
+		var e decoded
+		if err := json.Unmarshal(l.text, &e); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, strings.TrimRight(e.Event+" "+e.Member+" "+e.State, " "))
+	}
+}
+
+// A late view begins with the state of now, in the order in which it arose.
+func TestLateViews(t *testing.T) {
+	h := newHub()
+	h.publish(listeningEvent{head: headOf("listening", time.Now(), "")})
+	h.publish(joinedEvent{head: headOf("joined", time.Now(), "r"), Member: "me"})
+	h.publish(member("in", "a", "Ada"))
+	h.publish(member("in", "b", "Bo"))
+	h.publish(linkEvent{head: headOf("link", time.Now(), "r"), Member: "a", State: "up"})
+	h.publish(speakingEvent{headOf("speaking", time.Now(), "r"), "a", true})
+	h.publish(speakingEvent{headOf("speaking", time.Now(), "r"), "a", false})
+	h.publish(recordingEvent{headOf("recording", time.Now(), "r"), "b", true})
+	h.publish(member("changed", "a", "Ada L."))
+	h.publish(member("out", "b", "Bo"))
+	h.publish(statsEvent{head: headOf("stats", time.Now(), "r"), Member: "a"})
+	want := "listening|joined me|member a in|link a up"
+	if got := strings.Join(linesOf(t, h.subscribe()), "|"); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	h.publish(leftEvent{head: headOf("left", time.Now(), "r")})
+	if got := strings.Join(linesOf(t, h.subscribe()), "|"); got != "listening" {
+		t.Errorf("after leaving: %s", got)
+	}
+}
+
+// A view that does not read loses the figures first, and nothing waits for it.
+func TestSlowView(t *testing.T) {
+	h := newHub()
+	f := h.subscribe()
+	for i := range 3 * feedLength {
+		h.publish(statsEvent{head: headOf("stats", time.Now(), "r"), Received: uint64(i)})
+		if i%100 == 0 {
+			h.publish(member("in", "a", "Ada"))
+		}
+	}
+	h.close()
+	lines := linesOf(t, f)
+	members := 0
+	for _, l := range lines {
+		if strings.HasPrefix(l, "member") {
+			members++
+		}
+	}
+	if len(lines) != feedLength || members != 31 {
+		t.Errorf("%d lines, %d of them about members; want %d and 31", len(lines), members, feedLength)
+	}
+}
+
+// What people read.
+func TestPeopleLines(t *testing.T) {
+	var out bytes.Buffer
+	s := &screen{out: &out, width: func() int { return 0 }}
+	p := newPeople(s, true, false)
+	now := time.Now()
+	show := func(e event) { p.show(encode(e), now) }
+	show(joinedEvent{head: headOf("joined", now, "r"), Name: "tea", Nick: "Me", Others: 2, Muted: true, Recording: true})
+	show(member("in", "aaaaaaaaaaaa", "Ada"))
+	second := member("in", "bbbbbbbbbbbb", "Ada")
+	second.Recording = true
+	show(second)
+	show(recordingEvent{headOf("recording", now, "r"), "bbbbbbbbbbbb", true})
+	show(member("changed", "aaaaaaaaaaaa", "Eve\x1b[2J"))
+	show(speakingEvent{headOf("speaking", now, "r"), "aaaaaaaaaaaa", true})
+	show(speakingEvent{headOf("speaking", now, "r"), "aaaaaaaaaaaa", false})
+	show(speakingEvent{headOf("speaking", now, "r"), "aaaaaaaaaaaa", true})
+	show(linkEvent{head: headOf("link", now, "r"), Member: "aaaaaaaaaaaa", State: "up", Path: "datagram", Transport: "quic", Remote: "192.0.2.1:9"})
+	show(linkEvent{head: headOf("link", now, "r"), Member: "aaaaaaaaaaaa", State: "down", Reason: "nothing came for 3 s"})
+	show(mutedEvent{headOf("muted", now, "r"), false})
+	show(recordingEvent{headOf("recording", now, "r"), "bbbbbbbbbbbb", false})
+	show(member("out", "aaaaaaaaaaaa", "Eve"))
+	show(leftEvent{head: headOf("left", now, "r")})
+	want := `You are in tea as Me; 2 others are here.
+Anyone who knows the name tea can join: it is as private as the name.
+You are recording. Everybody in the room sees it; only those who allow it are in the file.
+You are MUTED: nobody hears you. Press m to speak.
++ Ada is here
++ Ada (bbbbbbbb) is here
+! Ada (bbbbbbbb) records this room
+  Ada (aaaaaaaa) is now called Eve[2J
+  Eve[2J speaks
+  path to Eve[2J: datagram over quic to 192.0.2.1:9
+! no way to Eve[2J for the moment: nothing came for 3 s
+You are LIVE: everybody here hears you. Press m to mute.
+  Ada has stopped recording
+- Eve[2J has left
+You have left.
+`
+	if got := out.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
