@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -188,6 +189,15 @@ func TestSendQueue(t *testing.T) {
 	}
 	if n != maxQueued/mesh.MaxMessage {
 		t.Errorf("%d messages of the largest size wait", n)
+	}
+	if err := q.push(mesh.Urgent, make([]byte, mesh.MaxMessage)); err != nil {
+		t.Errorf("urgent, with the queue full of others: %v", err)
+	}
+	for range 3 {
+		_ = q.push(mesh.Urgent, make([]byte, mesh.MaxMessage))
+	}
+	if err := q.push(mesh.Urgent, make([]byte, mesh.MaxMessage)); !errors.Is(err, mesh.ErrBusy) {
+		t.Errorf("beyond the reserve: %v", err)
 	}
 }
 

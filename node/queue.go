@@ -8,8 +8,13 @@ import (
 	"teahouse/internal/mesh"
 )
 
-// maxQueued is how many bytes may wait on one session's stream.
-const maxQueued = 256 << 10
+const (
+	// maxQueued is how many bytes may wait on one session's stream.
+	maxQueued = 256 << 10
+	// urgentReserve is how many more may wait that are urgent: an epoch must
+	// not be refused because of an op log.
+	urgentReserve = 64 << 10
+)
 
 // sendQueue orders what waits on a session's stream: by class, and within a
 // class as it came.
@@ -34,12 +39,16 @@ func (q *sendQueue) push(class mesh.Priority, data []byte) error {
 	case class < 0 || class >= mesh.Classes:
 		return fmt.Errorf("send a message of class %d: no such class", class)
 	}
+	limit := maxQueued
+	if class == mesh.Urgent {
+		limit += urgentReserve
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.closed:
 		return mesh.ErrClosed
-	case q.bytes+len(data) > maxQueued:
+	case q.bytes+len(data) > limit:
 		return mesh.ErrBusy
 	}
 	m := make([]byte, 2+len(data))

@@ -24,8 +24,8 @@ import (
 //
 //	open     -- Close -->  closing (flushes what waits, 1 s)  --> dead
 //	open     -- Retire --> retired (takes packets for 5 s)    --> dead
-//	open     -- the stream ends or breaks --> lingering (its link goes on for
-//	                                          15 s)           --> dead
+//	open     -- the peer ends it --> lingering (its link goes on for 5 s)  --> dead
+//	open     -- it breaks        --> lingering (its link goes on for 15 s) --> dead
 //
 // Done is closed on leaving open. Goroutines, all of them ended by dead:
 //
@@ -312,13 +312,11 @@ func (s *session) readMessage(r io.Reader, buf []byte) ([]byte, error) {
 // endOf ends the session for what reading or writing its stream said.
 func (s *session) endOf(doing string, err error) {
 	var reset *network.StreamError
-	switch {
-	case errors.Is(err, io.EOF), errors.As(err, &reset) && reset.Remote:
-		err = errRemote
-	default:
-		err = fmt.Errorf("session broken: %s: %w", doing, err)
+	if errors.Is(err, io.EOF) || errors.As(err, &reset) && reset.Remote {
+		s.end(errRemote, retireFor, false) // closed or retired, we cannot tell
+		return
 	}
-	s.end(err, lingerFor, false)
+	s.end(fmt.Errorf("session broken: %s: %w", doing, err), lingerFor, false)
 }
 
 // writeLoop writes what waits, most urgent first, and a keep-alive when
