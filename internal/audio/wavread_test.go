@@ -104,6 +104,24 @@ func TestWAVLoop(t *testing.T) {
 	}
 }
 
+// shrunk is a file that was emptied after it had been read once.
+type shrunk struct{ *bytes.Reader }
+
+func (s shrunk) Seek(int64, int) (int64, error) { return s.Reader.Seek(0, io.SeekEnd) }
+
+// TestWAVLoopOfNothing: a loop whose file went away ends instead of looking for
+// a sample for ever.
+func TestWAVLoopOfNothing(t *testing.T) {
+	file := simple(format(wavPCM, 1, Rate, 16), sine(Rate, 2*BlockFrames, 100))
+	s, err := newWAVSource(shrunk{bytes.NewReader(file)}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := drain(t, s); len(all) != 2*BlockFrames {
+		t.Errorf("%d samples", len(all))
+	}
+}
+
 func TestWAVOpenErrors(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "missing.wav")

@@ -104,6 +104,11 @@ func micCloseWhileReading(t *testing.T, c Config, m audio.Microphone) {
 	}()
 	<-reading
 	time.Sleep(25 * time.Millisecond) // in the middle of a block
+	select {
+	case err := <-result:
+		t.Fatalf("Read gave %v before Close", err)
+	default:
+	}
 	start := time.Now()
 	closeOften(t, m)
 	select {

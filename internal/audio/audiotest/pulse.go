@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -145,6 +146,19 @@ func (p *Pulse) Stop(t testing.TB) {
 	_ = p.cmd.Wait() // killed
 	_ = p.log.Close()
 	p.cmd = nil
+}
+
+// Freeze makes the server hang, until Thaw.
+func (p *Pulse) Freeze(t testing.TB) { p.signal(t, syscall.SIGSTOP) }
+
+// Thaw ends Freeze.
+func (p *Pulse) Thaw(t testing.TB) { p.signal(t, syscall.SIGCONT) }
+
+func (p *Pulse) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Command is a command that uses the server, such as paplay or pactl; it is

@@ -90,6 +90,11 @@ func speakerCloseWhileWriting(t *testing.T, c Config, s audio.Speaker) {
 	}()
 	<-writing
 	time.Sleep(25 * time.Millisecond)
+	select {
+	case err := <-result:
+		t.Fatalf("Write gave %v before Close", err)
+	default:
+	}
 	start := time.Now()
 	closeOften(t, s)
 	select {

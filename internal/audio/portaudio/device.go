@@ -43,7 +43,7 @@ func (s *System) newDevice(name string, capture bool) (*device, error) {
 	}
 	s.lib.Lock()
 	defer s.lib.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return nil, audio.ErrClosed
 	}
 	st, err := d.open()
@@ -113,15 +113,37 @@ func (d *device) close() error {
 		return nil
 	}
 	close(d.done)
-	d.sys.lib.Lock()
-	defer d.sys.lib.Unlock()
-	delete(d.sys.devices, d)
-	if st := d.take(); st != nil {
-		if err := st.close(); err != nil {
-			return fmt.Errorf("close %q: %w", st.name, err)
+	return bounded(func() error {
+		d.sys.lib.Lock()
+		defer d.sys.lib.Unlock()
+		delete(d.sys.devices, d)
+		if st := d.take(); st != nil {
+			if err := st.close(); err != nil {
+				return fmt.Errorf("close %q: %w", st.name, err)
+			}
 		}
+		return nil
+	})
+}
+
+// closeLimit is how long a Close waits for a sound server that hangs.
+const closeLimit = 2 * time.Second
+
+// bounded runs f and waits for it, but no longer than closeLimit: PortAudio
+// waits for a sound server as long as that hangs, and nothing can end it, but
+// a program must be able to. What is given up so ends when the server goes on
+// or the program ends.
+func bounded(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	limit := time.NewTimer(closeLimit)
+	defer limit.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-limit.C:
+		return errors.New("close sound devices: the sound server does not answer")
 	}
-	return nil
 }
 
 // idle passes the time until t while there is no stream.

@@ -380,6 +380,58 @@ func TestServerDies(t *testing.T) {
 	}
 }
 
+// TestServerHangs: Close comes back though the server does not, and when the
+// server does, all is given back.
+func TestServerHangs(t *testing.T) {
+	pulse := audiotest.NewPulse(t, "loop")
+	pulse.Setenv(t)
+	s, err := Open(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mic := must(s.OpenMicrophone(""))(t)
+	block := make([]float32, audio.BlockFrames)
+	for range 100 {
+		if _, err := mic.Read(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pulse.Freeze(t)
+	start := time.Now()
+	done := make(chan error)
+	go func() {
+		for {
+			if _, err := mic.Read(block); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	time.Sleep(time.Second) // the keeper is at it, and hangs as well
+	if err := s.Close(); err == nil {
+		t.Error("Close went well with a server that hangs")
+	}
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("Close took %v", took)
+	}
+	pulse.Thaw(t)
+	if err := <-done; !errors.Is(err, audio.ErrClosed) {
+		t.Errorf("Read gave %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		again, err := Open(Config{})
+		if err == nil {
+			if err := again.Close(); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestQuiet: nothing that C libraries print reaches descriptor 2 while
 // PortAudio probes and a server dies, and what Go prints there does.
 func TestQuiet(t *testing.T) {

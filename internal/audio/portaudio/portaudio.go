@@ -75,10 +75,10 @@ type System struct {
 	log    *slog.Logger
 	keeper keeper
 
-	lib     sync.Mutex // calls of PortAudio but those of callbacks; devices, closed
+	lib     sync.Mutex // calls of PortAudio but those of callbacks; devices, up
 	devices map[*device]struct{}
 	up      bool // initialised
-	closed  bool
+	closed  atomic.Bool
 }
 
 var _ audio.Hardware = (*System)(nil)
@@ -109,32 +109,32 @@ func Open(config Config) (*System, error) {
 	return s, nil
 }
 
-// Close closes every device and PortAudio. It is idempotent.
+// Close closes every device and PortAudio. It is idempotent. A sound server
+// that hangs is left behind after 2 s, with an error.
 func (s *System) Close() error {
-	s.lib.Lock()
-	if s.closed {
-		s.lib.Unlock()
+	if s.closed.Swap(true) {
 		return nil
 	}
-	s.closed = true
-	open := slices.Collect(maps.Keys(s.devices))
-	s.lib.Unlock()
-
-	s.keeper.stop()
-	var errs []error
-	for _, d := range open {
-		errs = append(errs, d.close())
-	}
-	s.lib.Lock()
-	defer s.lib.Unlock()
-	s.keeper.collect() // lost since the keeper's end
-	if s.up {
-		errs = append(errs, pa.Terminate())
-		s.up = false
-	}
-	loud()
-	inUse.Store(false)
-	return errors.Join(errs...)
+	return bounded(func() error {
+		s.keeper.stop()
+		s.lib.Lock()
+		open := slices.Collect(maps.Keys(s.devices))
+		s.lib.Unlock()
+		var errs []error
+		for _, d := range open {
+			errs = append(errs, d.close())
+		}
+		s.lib.Lock()
+		defer s.lib.Unlock()
+		s.keeper.collect() // lost since the keeper's end
+		if s.up {
+			errs = append(errs, pa.Terminate())
+			s.up = false
+		}
+		loud()
+		inUse.Store(false)
+		return errors.Join(errs...)
+	})
 }
 
 // Devices lists the sound cards as they were when the System was opened or
@@ -142,7 +142,7 @@ func (s *System) Close() error {
 func (s *System) Devices() ([]Device, error) {
 	s.lib.Lock()
 	defer s.lib.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return nil, audio.ErrClosed
 	}
 	all, err := pa.Devices()
@@ -166,7 +166,7 @@ func (s *System) Devices() ([]Device, error) {
 func (s *System) Rescan() error {
 	s.lib.Lock()
 	defer s.lib.Unlock()
-	if s.closed {
+	if s.closed.Load() {
 		return audio.ErrClosed
 	}
 	err := s.rescan()
