@@ -93,7 +93,7 @@ func (l *link) sendDatagram(w *way, kind byte, payload []byte) bool {
 }
 
 // receive takes a datagram that bears our index. It opens b in place.
-func (l *link) receive(b []byte, from netip.AddrPort, arrival time.Time) (authentic bool) {
+func (l *link) receive(b []byte, arrival time.Time) (authentic bool) {
 	if l.noTake.Load() {
 		return true
 	}
@@ -117,6 +117,12 @@ func (l *link) receive(b []byte, from netip.AddrPort, arrival time.Time) (authen
 	}
 	l.pass(packet, arrival)
 	return true
+}
+
+// sendsTo tells whether a is where our own datagrams go: QUIC has validated it.
+func (l *link) sendsTo(a netip.AddrPort) bool {
+	w := l.datagrams.Load()
+	return w != nil && w.to == a
 }
 
 // receiveStream takes a packet from a voice stream, which has proved whose it

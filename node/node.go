@@ -221,11 +221,14 @@ func (n *Node) takeDatagram(b []byte, from netip.AddrPort, arrival time.Time) {
 		n.stats.unknownIndex.Add(1)
 		return
 	}
-	if n.throttle.ignore(from, arrival) {
+	// Forgeries with the peer's own address must not shut the peer out: they
+	// are opened, at 0.3 us each, however many there are.
+	theirs := s.link.sendsTo(from)
+	if !theirs && n.throttle.ignore(from, arrival) {
 		n.stats.throttled.Add(1)
 		return
 	}
-	if !s.link.receive(b, from, arrival) {
+	if !s.link.receive(b, arrival) && !theirs {
 		n.throttle.fail(from, arrival)
 	}
 }

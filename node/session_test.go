@@ -99,6 +99,13 @@ func TestFlood(t *testing.T) {
 		}
 	}
 	eventually(t, "the source is throttled", func() bool { return b.Stats().Throttled > 1000 })
+	// With the peer's own address on them they are still forgeries, and still
+	// do not shut the peer out.
+	theirs := inside(p.b).link.way.Load().to
+	for range 1000 {
+		copy(forged[20:], forged[:13]) // opening has blanked the rest
+		b.takeDatagram(bytes.Clone(forged), theirs, time.Now())
+	}
 	_ = p.a.SendPacket([]byte("voice"))
 	if got := receive(t, p.pb); got != "voice" {
 		t.Errorf("got %q", got)
@@ -554,6 +561,45 @@ func TestStalledStream(t *testing.T) {
 			t.Errorf("a packet took %v", worst)
 		}
 	})
+}
+
+// TestAddresses: what a node tells others about itself can be dialled.
+func TestAddresses(t *testing.T) {
+	for name, listen := range map[string][]string{
+		"default": nil,
+		"IPv6":    {"/ip6/::1/udp/0/quic-v1", "/ip6/::1/tcp/0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if l, err := net.Listen("tcp6", "[::1]:0"); err != nil && name == "IPv6" {
+				t.Skip("no IPv6 on this machine")
+			} else if err == nil {
+				_ = l.Close()
+			}
+			ca, cb := loopback(t), loopback(t)
+			ca.Listen, cb.Listen = listen, listen
+			a, b := startNode(t, ca), startNode(t, cb)
+			self := b.Self()
+			if len(self.Addrs) == 0 {
+				t.Fatal("no addresses")
+			}
+			for _, s := range self.Addrs {
+				if m, err := parseAddr(string(s)); err != nil || strings.Contains(string(s), "0.0.0.0") {
+					t.Errorf("address %s: %v, %v", s, m, err)
+				}
+			}
+			for _, transport := range []carrierSet{onQUIC, onTCP} {
+				a.learn(b.host.ID(), self.Addrs)
+				if err := a.dialBy(within(t, 5*time.Second), b.host.ID(), transport); err != nil {
+					t.Errorf("%s: %v", transportName(transport), err)
+				}
+			}
+			p := openPair(t, a, b)
+			eventually(t, "datagrams", func() bool {
+				path, _ := p.a.Path()
+				return path.Carrier == mesh.Datagram && path.RTT > 0
+			})
+		})
+	}
 }
 
 func TestLimits(t *testing.T) {
