@@ -309,7 +309,7 @@ func (c *control) watch(conn net.Conn) error {
 		if err := conn.SetWriteDeadline(time.Now().Add(controlTimeout)); err != nil {
 			return err
 		}
-		if _, err := conn.Write(append(l.text, '\n')); err != nil {
+		if _, err := conn.Write(l.text); err != nil {
 			return err
 		}
 	}

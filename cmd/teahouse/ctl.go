@@ -105,6 +105,7 @@ func exchange(conn net.Conn, q request) (reply, *bufio.Reader, error) {
 // room.
 const maxLine = 1 << 20
 
+// readLine reads one line with its end.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	var text []byte
 	for {
@@ -112,7 +113,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 		text = append(text, part...)
 		switch {
 		case err == nil:
-			return text[:len(text)-1], nil
+			return text, nil
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, err
 		case len(text) > maxLine:

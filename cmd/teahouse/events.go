@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base32"
 	"encoding/json"
-	"strings"
 	"time"
 
 	"teahouse/internal/mesh"
@@ -216,13 +216,13 @@ func ms(d time.Duration) float64 { return round(float64(d) / float64(time.Millis
 // round keeps three decimals: what is below a µs is noise.
 func round(x float64) float64 { return float64(int64(x*1000+0.5)) / 1000 }
 
-// encode is the line of e without its end.
+// encode is the line of e, with its end.
 func encode(e event) []byte {
-	var b strings.Builder
+	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(e); err != nil {
 		panic(err) // strings, numbers and booleans alone
 	}
-	return []byte(strings.TrimSuffix(b.String(), "\n"))
+	return b.Bytes()
 }

@@ -16,7 +16,7 @@ const feedLength = 1024
 // line is one event, encoded once for all views.
 type line struct {
 	head
-	text []byte
+	text []byte // with its end; shared by all views, so not to be changed
 }
 
 // hub passes events to the views of this node: standard output, the terminal,

@@ -348,10 +348,10 @@ func (a *app) takeKeyboard() bool {
 
 var stdout sync.Mutex
 
-// writeStdout writes one line; false if nobody reads it.
+// writeStdout writes one line that has its end; false if nobody reads it.
 func writeStdout(text []byte) bool {
 	stdout.Lock()
 	defer stdout.Unlock()
-	_, err := os.Stdout.Write(append(text, '\n'))
+	_, err := os.Stdout.Write(text)
 	return err == nil
 }
