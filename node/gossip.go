@@ -112,8 +112,7 @@ func (n *Node) join(name string, validate mesh.Validator, deliver func(mesh.Peer
 	self := n.host.ID()
 	check := func(_ context.Context, via peer.ID, m *pubsub.Message) pubsub.ValidationResult {
 		from := m.GetFrom()
-		switch {
-		case from == self:
+		if from == self {
 			if via == self {
 				return pubsub.ValidationAccept
 			}

@@ -145,17 +145,15 @@ func TestChecker(t *testing.T) {
 	if c.rtt() != 30*time.Millisecond {
 		t.Errorf("rtt %v", c.rtt())
 	}
-	if !step(false) || !step(false) {
-		t.Error("bad before 3 s of silence")
+	for i, want := range []bool{true, true, true, false, false} {
+		if good := step(false); good != want && i != 2 { // at 3 s either will do
+			t.Errorf("after %d s of silence: good %v", i+1, good)
+		}
 	}
-	if step(false); step(false) {
-		t.Error("good after 3 s of silence")
-	}
-	if step(true) || step(true) {
-		t.Error("good again after one answer")
-	}
-	if !step(true) {
-		t.Error("not good again after three answers")
+	for i, want := range []bool{false, false, true} {
+		if good := step(true); good != want {
+			t.Errorf("good %v after %d answers", good, i+1)
+		}
 	}
 	if c.answered(12345, now) || c.answered(0, now) {
 		t.Error("an answer to nothing counts")

@@ -176,10 +176,10 @@ func (l *link) takeCheck(b []byte, arrival time.Time) {
 	}
 }
 
-func (l *link) sendCheck(w *way, c check) bool {
+func (l *link) sendCheck(w *way, c check) {
 	l.checks.mu.Lock()
 	defer l.checks.mu.Unlock()
-	return l.sendDatagram(w, typeCheck, c.appendTo(l.checks.buf[:0]))
+	l.sendDatagram(w, typeCheck, c.appendTo(l.checks.buf[:0]))
 }
 
 // path is [mesh.Session.Path].

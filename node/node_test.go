@@ -198,8 +198,10 @@ func TestTransports(t *testing.T) {
 		carrier   mesh.Carrier
 		below     string
 	}{
-		{Auto, mesh.Datagram, "quic"}, {DatagramOnly, mesh.Datagram, "quic"},
-		{QUICOnly, mesh.Stream, "quic"}, {TCPOnly, mesh.Stream, "tcp"},
+		{Auto, mesh.Datagram, "quic"},
+		{DatagramOnly, mesh.Datagram, "quic"},
+		{QUICOnly, mesh.Stream, "quic"},
+		{TCPOnly, mesh.Stream, "tcp"},
 	} {
 		t.Run(string(c.transport), func(t *testing.T) {
 			ca, cb := loopback(t), loopback(t)

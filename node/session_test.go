@@ -218,9 +218,12 @@ func TestTransportMeets(t *testing.T) {
 		a, b Transport
 		want string // carrier/transport, or empty for none
 	}{
-		{Auto, TCPOnly, "stream/tcp"}, {TCPOnly, Auto, "stream/tcp"},
-		{Auto, QUICOnly, "stream/quic"}, {DatagramOnly, Auto, "datagram/quic"},
-		{DatagramOnly, TCPOnly, ""}, {TCPOnly, QUICOnly, ""},
+		{Auto, TCPOnly, "stream/tcp"},
+		{TCPOnly, Auto, "stream/tcp"},
+		{Auto, QUICOnly, "stream/quic"},
+		{DatagramOnly, Auto, "datagram/quic"},
+		{DatagramOnly, TCPOnly, ""},
+		{TCPOnly, QUICOnly, ""},
 	} {
 		t.Run(string(c.a+" "+c.b), func(t *testing.T) {
 			ca, cb := loopback(t), loopback(t)
@@ -288,7 +291,8 @@ func TestGater(t *testing.T) {
 		refuser int // 0 the one who opens, 1 the other
 	}{
 		{"dial", Outbound, false, 0},
-		{"accept by address", Inbound, false, 1}, {"accept by peer", Inbound, true, 1},
+		{"accept by address", Inbound, false, 1},
+		{"accept by peer", Inbound, true, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfgs := [2]Config{loopback(t), loopback(t)}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,8 +85,8 @@ type streams struct {
 func (s *session) liveStream(kind carrierSet) *voiceStream {
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
-	for i := len(s.streams.live) - 1; i >= 0; i-- {
-		if v := s.streams.live[i]; v.kind == kind {
+	for _, v := range slices.Backward(s.streams.live) {
+		if v.kind == kind {
 			return v
 		}
 	}
