@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -116,12 +117,21 @@ func (h *house) chooseNetwork(name string) error {
 		h.network = node.LAN()
 		return nil
 	}
-	seed, err := h.home.Derived("network\x00"+normal, func() [32]byte { return node.AdHocSeed(normal) })
+	seed, err := h.derived("network\x00"+normal, func() [32]byte { return node.AdHocSeed(normal) })
 	if err != nil {
 		return err
 	}
 	h.network = node.NetworkFromSeed(seed)
 	return nil
+}
+
+// derived is home.Derived, and gives the 64 MiB that Argon2id took back to the
+// system at once: the collector would sit on them for minutes.
+func (h *house) derived(subject string, derive func() [32]byte) ([32]byte, error) {
+	return h.home.Derived(subject, func() [32]byte {
+		defer debug.FreeOSMemory()
+		return derive()
+	})
 }
 
 // roomSecret finds an open room's secret, from the cache if it can.
@@ -131,7 +141,7 @@ func (h *house) roomSecret(topic string) (room.Secret, string, error) {
 		return room.Secret{}, "", usage("the room %q: %v", topic, err)
 	}
 	var derivation error
-	secret, err := h.home.Derived("topic\x00"+h.network.ID+"\x00"+name, func() [32]byte {
+	secret, err := h.derived("topic\x00"+h.network.ID+"\x00"+name, func() [32]byte {
 		s, err := room.OpenSecret(name, h.network.Secret)
 		derivation = err
 		return s

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -99,8 +100,17 @@ func (p *people) listening(e *decoded) {
 		}
 		return
 	}
-	if len(e.Addrs) > 0 {
-		p.say(styleDim, "Others can start from this node with --peer ", e.Addrs[0])
+	quic := slices.DeleteFunc(slices.Clone(e.Addrs), func(a string) bool { return !strings.Contains(a, "/quic-v1/") })
+	if len(quic) == 0 {
+		quic = e.Addrs
+	}
+	if len(quic) == 1 {
+		p.say(styleDim, "Others can start from this node with --peer ", quic[0])
+		return
+	}
+	p.say(styleDim, "Others can start from this node with the one of these that they can reach:")
+	for _, a := range quic {
+		p.say(styleDim, "  --peer ", a)
 	}
 }
 
@@ -120,7 +130,7 @@ func (p *people) joined(e *decoded) {
 	}
 	switch {
 	case p.silent:
-		p.say(styleDim, "You have no microphone here: you listen.")
+		p.say(styleDim, "You have no microphone here.")
 	case p.muted:
 		p.sayMuted()
 	}
