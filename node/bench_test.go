@@ -69,7 +69,7 @@ func TestNoAllocations(t *testing.T) {
 	out.session.link = out
 	if n := testing.AllocsPerRun(1000, func() {
 		v.push(packet)
-		b, _ = v.take(b[:0], false)
+		b, _ = v.take(b[:0], time.Now(), false)
 	}); n != 0 {
 		t.Errorf("a packet through the ring: %v allocations", n)
 	}
@@ -236,23 +236,31 @@ func TestStreamFrames(t *testing.T) {
 	out, _ := hop()
 	out.session.link = out
 	v := newVoiceStream(out.session, onTCP, nil)
-	for i := range ringPackets + 2 {
+	for i := range ringBurst + 2 { // two more than fit
 		v.push([]byte{byte(i)})
 	}
 	v.answer(7)
-	b, packet := v.take(nil, true)
+	now := time.Now()
+	b, packet := v.take(nil, now, true)
 	if packet || !bytes.Equal(b, []byte{0x80, 0, 2, 0, 0, 0, 7}) {
 		t.Errorf("held back: %x", b)
 	}
-	for i := 2; i < ringPackets+2; i++ {
-		if b, packet := v.take(nil, false); !packet || !bytes.Equal(b, []byte{0, 1, byte(i)}) {
-			t.Errorf("packet %d: %x", i, b)
+	next := func(now time.Time, want int) {
+		t.Helper()
+		if b, packet := v.take(nil, now, false); !packet || !bytes.Equal(b, []byte{0, 1, byte(want)}) {
+			t.Errorf("in the place of packet %d: %x", want, b)
 		}
 	}
-	if b, packet := v.take(nil, false); packet || len(b) != 0 {
+	next(now, 2)
+	next(now, 3)
+	later := now.Add(2 * ringTime) // all are old: the newest five stay
+	for i := range ringPackets {
+		next(later, ringBurst+2-ringPackets+i)
+	}
+	if b, packet := v.take(nil, later, false); packet || len(b) != 0 {
 		t.Errorf("of nothing: %x", b)
 	}
-	if got := out.stats.snapshot().DroppedSending; got != 2 {
+	if got := out.stats.snapshot().DroppedSending; got != 2+ringBurst-2-ringPackets {
 		t.Errorf("%d dropped", got)
 	}
 }

@@ -67,18 +67,18 @@ func (s *session) pathLoop() {
 		case <-timer.C:
 		}
 		now := time.Now()
-		if over, wait := s.lingering(now); over {
+		over, wait := s.lingering(now)
+		if over {
 			return
-		} else if wait >= 0 {
-			timer.Reset(min(wait, pathTick))
-			if s.link.noSend.Load() {
-				continue // nothing left to choose a path for
-			}
-		} else if now.Sub(s.born) >= s.node.sessionLife {
+		}
+		if wait < 0 && now.Sub(s.born) >= s.node.sessionLife {
 			s.end(errExpired, retireFor, true)
 		}
 		next := s.choose(st, now)
 		s.announce(st)
+		if wait >= 0 {
+			next = min(next, wait)
+		}
 		timer.Reset(next)
 	}
 }

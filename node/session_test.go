@@ -66,7 +66,8 @@ func TestForgedAndReplayed(t *testing.T) {
 	send(again)
 	eventually(t, "all were counted", func() bool {
 		st := b.Stats()
-		return p.b.Stats().Unauthentic == 2 && st.UnknownIndex == 1 && st.Malformed == 3
+		// The very first check may have come before its session was entered.
+		return p.b.Stats().Unauthentic == 2 && st.UnknownIndex >= 1 && st.Malformed == 3
 	})
 	_ = p.a.SendPacket([]byte("after"))
 	if got := receive(t, p.pb); got != "after" {
@@ -525,8 +526,7 @@ func TestStalledStream(t *testing.T) {
 		s.Start(func([]byte) {}, nil)
 		var mu sync.Mutex
 		var worst time.Duration
-		var last time.Time
-		begun := time.Now()
+		var first, last time.Time
 		far.Start(func([]byte) {}, func(b []byte, at time.Time) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -535,6 +535,9 @@ func TestStalledStream(t *testing.T) {
 				t.Error(err)
 			}
 			worst, last = max(worst, at.Sub(sent)), at
+			if first.IsZero() {
+				first = at
+			}
 		})
 		talk := func(d time.Duration) {
 			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -553,17 +556,26 @@ func TestStalledStream(t *testing.T) {
 		mu.Unlock()
 		net.cut(true)
 		talk(2 * time.Second)
+		mu.Lock()
+		worst, first = 0, time.Time{}
+		mu.Unlock()
 		net.cut(false)
 		healed := time.Now()
 		talk(3 * time.Second)
 		mu.Lock()
 		defer mu.Unlock()
-		if time.Since(last) > 100*time.Millisecond {
-			t.Errorf("the last packet came %v after the start, %v after the stall", last.Sub(begun), last.Sub(healed))
+		// QUIC's own probes find out that the way is free (RFC 9002 section 6.2),
+		// then a new stream is opened.
+		if d := first.Sub(healed); d < 0 || d > 2500*time.Millisecond {
+			t.Errorf("voice came back %v after the stall", d)
 		}
-		if worst > 2*time.Second+resetAfter {
+		if time.Since(last) > 100*time.Millisecond {
+			t.Errorf("the last packet came %v ago", time.Since(last))
+		}
+		if worst > ringPackets*20*time.Millisecond+lateAfter {
 			t.Errorf("a packet took %v", worst)
 		}
+		t.Logf("back after %v, no packet older than %v", first.Sub(healed), worst)
 	})
 }
 

@@ -28,11 +28,16 @@ import (
 //
 // A stream does not push back in time: yamux alone takes 256 KiB, a minute of
 // voice, before a write waits. So the sender stops writing when a path check
-// is late, holds five packets, and drops the oldest.
+// is late, holds five packets (100 ms of voice), and drops the oldest.
 const (
 	checkFrame = 0x8000
 
+	// ringPackets is how many packets wait for the sender, and ringBurst how
+	// many when none has waited for ringTime: several rooms and repair bring
+	// more than five within a moment, before the sender has woken up.
 	ringPackets = 5
+	ringBurst   = 16
+	ringTime    = 100 * time.Millisecond
 	// lateAfter is how late the answer to a check may be before the sender
 	// holds back, and how long one write may wait.
 	lateAfter = 200 * time.Millisecond
@@ -65,10 +70,16 @@ type voiceStream struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	ring    [ringPackets][]byte // oldest first, from head
+	ring    [ringBurst]waiting // oldest first, from head
 	head, n int
 	answers [4]uint32 // tokens to answer
 	nAnswer int
+}
+
+// waiting is a packet in the ring.
+type waiting struct {
+	packet []byte
+	since  time.Time
 }
 
 // streams are the voice streams of one session.
@@ -213,7 +224,7 @@ func newVoiceStream(s *session, kind carrierSet, c network.Conn) *voiceStream {
 		dead: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	for i := range v.ring {
-		v.ring[i] = make([]byte, 0, mesh.MaxPacket)
+		v.ring[i].packet = make([]byte, 0, mesh.MaxPacket)
 	}
 	return v
 }
@@ -285,17 +296,24 @@ func (v *voiceStream) fail(why error) {
 
 // push puts a packet into the ring, in the place of the oldest if it is full.
 func (v *voiceStream) push(packet []byte) {
+	now := time.Now()
 	v.mu.Lock()
-	if v.n == ringPackets {
-		v.head = (v.head + 1) % ringPackets
-		v.n--
-		v.session.link.stats.droppedSending.Add(1)
-	}
-	i := (v.head + v.n) % ringPackets
-	v.ring[i] = append(v.ring[i][:0], packet...)
+	v.trim(now, 1)
+	w := &v.ring[(v.head+v.n)%ringBurst]
+	w.packet, w.since = append(w.packet[:0], packet...), now
 	v.n++
 	v.mu.Unlock()
 	v.rouse()
+}
+
+// trim drops the oldest packets until there is room for extra more. mu must be
+// held.
+func (v *voiceStream) trim(now time.Time, extra int) {
+	for v.n+extra > ringBurst || v.n+extra > ringPackets && now.Sub(v.ring[v.head].since) > ringTime {
+		v.head = (v.head + 1) % ringBurst
+		v.n--
+		v.session.link.stats.droppedSending.Add(1)
+	}
 }
 
 func (v *voiceStream) rouse() {
@@ -321,9 +339,10 @@ func (v *voiceStream) answer(token uint32) {
 
 // take appends what is to be written next: answers first, then, unless held
 // back, the oldest packet.
-func (v *voiceStream) take(dst []byte, hold bool) (out []byte, packet bool) {
+func (v *voiceStream) take(dst []byte, now time.Time, hold bool) (out []byte, packet bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.trim(now, 0)
 	for _, token := range v.answers[:v.nAnswer] {
 		dst = appendCheckFrame(dst, check{answer: true, token: token})
 	}
@@ -331,10 +350,10 @@ func (v *voiceStream) take(dst []byte, hold bool) (out []byte, packet bool) {
 	if hold || v.n == 0 {
 		return dst, false
 	}
-	p := v.ring[v.head]
+	p := v.ring[v.head].packet
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(p)))
 	dst = append(dst, p...)
-	v.head = (v.head + 1) % ringPackets
+	v.head = (v.head + 1) % ringBurst
 	v.n--
 	return dst, true
 }
@@ -366,7 +385,7 @@ func (v *voiceStream) writeLoop() {
 			buf = appendCheckFrame(buf, check{token: v.checks.ask(now)})
 			lastAsk = now
 		}
-		out, packet := v.take(buf, late > lateAfter)
+		out, packet := v.take(buf, now, late > lateAfter)
 		if len(out) > 0 {
 			if _, err := v.secure.Write(out); err != nil {
 				v.fail(fmt.Errorf("write: %w", err))
