@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -24,6 +25,7 @@ type house struct {
 	// Constant after openHouse.
 	home        *home.Home
 	dirs        home.Dirs
+	settings    home.Config
 	network     node.Network
 	networkName string
 	node        *node.Node
@@ -53,6 +55,12 @@ func openHouse(f *homeFlags, networkName string, hub *hub, log *slog.Logger, sto
 		return nil, err
 	}
 	h = &house{dirs: dirs, hub: hub, log: log, started: time.Now(), stop: stop}
+	if h.settings, err = home.ReadConfig(dirs); err != nil {
+		return nil, usage("%v", err)
+	}
+	if err := checkNick(h.settings.Nick); err != nil {
+		return nil, usage("%s/config.toml: %v", dirs.Config, err)
+	}
 	if h.home, err = home.Open(dirs, log); err != nil {
 		return nil, err
 	}
@@ -98,19 +106,10 @@ func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) 
 
 // chooseNetwork finds the network's secret, from the cache if it can.
 func (h *house) chooseNetwork(name string) error {
-	if name == "" {
-		settings, err := home.ReadConfig(h.dirs)
-		if err != nil {
-			return usage("%v", err)
-		}
-		name = settings.Network
-	}
-	if name == "" {
-		name = node.LANName
-	}
+	name = cmp.Or(name, h.settings.Network, node.LANName)
 	normal, err := node.NormaliseNetworkName(name)
 	if err != nil {
-		return usage("--network %q: %v", name, err)
+		return usage("network %q: %v: give another name", name, err)
 	}
 	h.networkName = normal
 	if normal == node.LANName {

@@ -106,7 +106,7 @@ func (t *talk) run() (err error) {
 	}
 	var devices *sound
 	if t.topic != "" {
-		if devices, err = openSound(t.voice, a.given, log); err != nil {
+		if devices, err = openSound(t.voice, a.given, t.hub, log); err != nil {
 			t.house.close()
 			return err
 		}

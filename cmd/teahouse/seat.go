@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"teahouse/codec"
-	"teahouse/internal/home"
 	"teahouse/internal/voice"
 	"teahouse/room"
 )
@@ -59,7 +59,7 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 		house: h, id: id, name: name, silent: s.silent, sound: s,
 		ended: make(chan struct{}), micEnded: make(chan error, 1), speakerFailed: make(chan error, 1),
 	}
-	seat.nick = nickname(f.Nick, h.dirs, room.Member(member.Key.Public().(ed25519.PublicKey)))
+	seat.nick = nickname(f.Nick, h.settings.Nick, room.Member(member.Key.Public().(ed25519.PublicKey)))
 	holdFor := f.MicAfter
 	v, err := voice.New(voice.Config{
 		Microphone: s.microphone,
@@ -101,14 +101,8 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 
 // nickname is what the flag or the settings say, else one made of the member
 // key: the name of the account on this machine is nobody's business.
-func nickname(flag string, dirs home.Dirs, m room.Member) string {
-	if flag != "" {
-		return flag
-	}
-	if settings, err := home.ReadConfig(dirs); err == nil && settings.Nick != "" && checkNick(settings.Nick) == nil {
-		return settings.Nick
-	}
-	return "guest-" + memberText(m)[:4]
+func nickname(flag, setting string, m room.Member) string {
+	return cmp.Or(flag, setting, "guest-"+memberText(m)[:4])
 }
 
 // watch publishes the room's events until it has ended.

@@ -17,6 +17,7 @@ type sound struct {
 	speaker    audio.Speaker
 	system     *portaudio.System // nil where no sound card is used
 
+	hub      *hub
 	silent   bool   // there is no microphone
 	recorder bool   // the speaker is a file
 	notice   string // what a person should know about the devices
@@ -25,8 +26,8 @@ type sound struct {
 // openSound opens what the flags name. A sound card that was asked for and is
 // not there is a failure; one that was only the default is done without, with
 // a notice.
-func openSound(f *voiceFlags, given map[string]bool, log *slog.Logger) (*sound, error) {
-	s := &sound{}
+func openSound(f *voiceFlags, given map[string]bool, hub *hub, log *slog.Logger) (*sound, error) {
+	s := &sound{hub: hub}
 	if err := s.open(f, given, log); err != nil {
 		s.close()
 		return nil, err
@@ -47,7 +48,7 @@ func (s *sound) open(f *voiceFlags, given map[string]bool, log *slog.Logger) err
 	var hardware audio.Hardware
 	var noSystem error
 	if mic.Hardware() || speaker.Hardware() {
-		if s.system, noSystem = portaudio.Open(portaudio.Config{Log: log}); noSystem == nil {
+		if s.system, noSystem = portaudio.Open(portaudio.Config{Log: log, Notify: s.deviceChanged}); noSystem == nil {
 			hardware = s.system
 		}
 	}
@@ -74,6 +75,21 @@ func (s *sound) open(f *voiceFlags, given map[string]bool, log *slog.Logger) err
 	}
 	s.notice = noticeOf(missing)
 	return nil
+}
+
+// deviceChanged tells of a device that was lost, from PortAudio's keeper.
+func (s *sound) deviceChanged(e portaudio.Event) {
+	if e.Err == nil {
+		return
+	}
+	what, now := "speaker", "nothing is played until one is there"
+	if e.Microphone {
+		what, now = "microphone", "nobody hears you until one is there"
+	}
+	if e.Device != "" {
+		now = "now it is " + plain(e.Device)
+	}
+	s.hub.publish(newError(wrap(e.Err, exitAudio, "device", "the %s was lost: %s", what, now), ""))
 }
 
 // noticeOf is one sentence about devices that were only the default.
