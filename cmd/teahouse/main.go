@@ -2,9 +2,9 @@
 // name and talk, with no server between them.
 //
 // Wiring only: flags.go what may be asked, exit.go what is said when it does
-// not work, house.go and seat.go what runs, events.go and hub.go what is told
-// to scripts, people.go and screen.go to people, control.go and ctl.go to
-// other processes of the same user.
+// not work, join.go one run from start to end, house.go and seat.go what runs,
+// events.go and hub.go what is told to scripts, people.go and screen.go to
+// people, verbs.go, control.go and ctl.go what others may ask of it.
 package main
 
 import (

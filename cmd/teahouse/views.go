@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+)
+
+// startViews shows what happens: as JSON lines on standard output, or to
+// people, with single keys where there is a terminal.
+func (t *talk) startViews(ctx context.Context) {
+	a := t.app
+	f := t.hub.subscribe()
+	if t.json {
+		t.views.Go(func() {
+			defer a.guard()
+			for {
+				l, ok := f.next(ctx)
+				if !ok {
+					return
+				}
+				if !writeStdout(l.text) {
+					a.stop(errAsked) // nobody reads any more
+					return
+				}
+			}
+		})
+		t.readVerbs(ctx, t.answer)
+		return
+	}
+	keys := !t.bootstrap && a.takeKeyboard()
+	p := newPeople(a.screen, keys, false)
+	p.topic, p.stays = plain(t.topic), !t.leaveEnds
+	p.bottom()
+	t.views.Go(func() {
+		defer a.guard()
+		for {
+			l, ok := f.next(ctx)
+			if !ok {
+				return
+			}
+			p.show(l.text, time.Now())
+		}
+	})
+	if keys {
+		t.readKeys(ctx, func(verb string) {
+			if t.house.current() == nil {
+				return // not there yet, or not any more
+			}
+			if r := t.house.do(request{Verb: verb}); !r.OK {
+				a.screen.println("! " + r.Message)
+			}
+		})
+	}
+}
+
+// awaitViews gives the views a second to show what is left; who does not read
+// must not keep us.
+func (t *talk) awaitViews(cancel context.CancelFunc) {
+	shown := make(chan struct{})
+	go func() {
+		t.views.Wait()
+		close(shown)
+	}()
+	select {
+	case <-shown:
+	case <-time.After(time.Second):
+		cancel()
+	}
+}
+
+// readKeys turns keys into verbs.
+func (t *talk) readKeys(ctx context.Context, do func(verb string)) {
+	a := t.app
+	go func() { // ends with the program: a terminal cannot be waited on otherwise
+		defer a.guard()
+		a.keys.read(ctx, func(key byte) {
+			switch key {
+			case 'm', 'M':
+				do("toggle")
+			case 'q', 'Q':
+				a.stop(errAsked)
+			case '?', 'h':
+				a.screen.println("m mutes and unmutes you, q leaves.")
+			}
+		})
+	}()
+}
+
+// readVerbs takes verbs from standard input, one a line. Its end is ignored.
+func (t *talk) readVerbs(ctx context.Context, answer func(verb string)) {
+	a := t.app
+	go func() { // as in readKeys
+		defer a.guard()
+		in := bufio.NewScanner(io.LimitReader(os.Stdin, 1<<30))
+		in.Buffer(make([]byte, 0, 256), 1024)
+		for in.Scan() && ctx.Err() == nil {
+			if verb := strings.TrimSpace(in.Text()); verb != "" {
+				answer(verb)
+			}
+		}
+	}()
+}
+
+// answer carries out a verb of standard input; the answer is an event.
+func (t *talk) answer(verb string) { t.hub.publish(newReply(verb, t.verb(verb))) }
+
+func (t *talk) verb(verb string) reply {
+	switch verb {
+	case "status", "mute", "unmute", "leave":
+		return t.house.do(request{Verb: verb})
+	}
+	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute or leave", verb)}
+}
+
+// takeKeyboard tells whether single keys can be taken.
+func (a *app) takeKeyboard() bool {
+	if a.screen.width() == 0 {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keys = openKeyboard()
+	if a.keys != nil {
+		// A panic on a goroutine that is not ours cannot be caught here. As a
+		// signal, shells give the terminal back themselves; as an exit, not.
+		debug.SetTraceback("crash")
+	}
+	return a.keys != nil
+}
+
+var stdout sync.Mutex
+
+// writeStdout writes one line that has its end; false if nobody reads it.
+func writeStdout(text []byte) bool {
+	stdout.Lock()
+	defer stdout.Unlock()
+	_, err := os.Stdout.Write(text)
+	return err == nil
+}
