@@ -64,20 +64,17 @@ func (t *tape) cut(joint, n, width int) {
 }
 
 // repeat plays the last n samples before the joint again, fading over to them
-// from what follows there, over width samples, at most n. n is at most
-// tapeHistory.
+// from what follows there, over width samples, of which there must be so many
+// after the joint, at most n. n is at most tapeHistory.
 func (t *tape) repeat(joint, n, width int) {
 	copy(t.buf[2*(joint+n):2*(t.tail+n)], t.buf[2*joint:2*t.tail])
 	t.tail += n
 	past, again, next := t.buf[2*(joint-n):], t.buf[2*joint:], t.buf[2*(joint+n):]
 	// What follows the joint was moved to next; past ends where again begins.
-	for i := range 2 * n {
-		a := float32(1)
-		if i/2 < width {
-			a = rise(i/2, width)
-		}
-		again[i] = next[i] + a*(past[i]-next[i])
+	for i := range 2 * width {
+		again[i] = next[i] + rise(i/2, width)*(past[i]-next[i])
 	}
+	copy(again[2*width:2*n], past[2*width:2*n]) // next may end before n
 }
 
 // ramp multiplies 5 ms from a position on by a gain that goes smoothly between
