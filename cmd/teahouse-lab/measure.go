@@ -11,17 +11,20 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // cost is what one call of a function takes.
 type cost struct {
-	time   time.Duration // of the wall clock; the median of rounds
+	time   time.Duration // CPU time; the median of rounds
 	allocs float64
 }
 
-// costOf calls f over and over for about d, on one thread. The time is the
-// median of ten rounds, which a disturbed round does not move; allocations
-// are counted over all of them.
+// costOf calls f over and over for about d, on one thread. The time is the CPU
+// time of that thread, which other processes lengthen only by the caches they
+// empty, and the median of ten rounds, which a disturbed round does not move;
+// allocations are counted over all of them.
 func costOf(d time.Duration, f func()) cost {
 	const rounds = 10
 	runtime.LockOSThread()
@@ -44,11 +47,11 @@ func costOf(d time.Duration, f func()) cost {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range took {
-		started := time.Now()
+		started := threadTime()
 		for range n {
 			f()
 		}
-		took[i] = time.Since(started)
+		took[i] = threadTime() - started
 	}
 	runtime.ReadMemStats(&after)
 	return cost{
@@ -57,6 +60,15 @@ func costOf(d time.Duration, f func()) cost {
 		// many calls is not the function's.
 		allocs: float64((after.Mallocs - before.Mallocs) / uint64(n*rounds)),
 	}
+}
+
+// threadTime is the CPU time that this thread has used.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		panic(err) // POSIX.1-2008 has this clock
+	}
+	return time.Duration(t.Nano())
 }
 
 // processUse is what a process has used so far.
