@@ -1,0 +1,152 @@
+package sim
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/marcopolo/simnet"
+
+	"teahouse/internal/mesh"
+	"teahouse/node"
+)
+
+const (
+	defaultBandwidth = 50_000_000 // bits per second
+	// bootstrap is the number of the node that all others start from. It is
+	// no person: it hears nothing. Acts may name it in a split.
+	bootstrap = -1
+)
+
+// internet is real nodes over simulated UDP. simnet brings delay and
+// bandwidth (with FQ-CoDel queues); what vanishes does so at the sender's
+// socket, and what would cross a split also at the receiver's.
+type internet struct {
+	wires     *wires
+	watch     *nonceWatch
+	net       *simnet.Simnet
+	bandwidth int
+	network   node.Network
+	transport node.Transport
+	log       *slog.Logger
+	root      *node.Node
+	peers     []string // where to start from
+
+	mu    sync.Mutex
+	ports map[int]*port // the newest of each person
+}
+
+func newInternet(s *Scenario, w *wires, watch *nonceWatch) (*internet, error) {
+	i := &internet{
+		wires: w, watch: watch, bandwidth: s.Bandwidth, transport: s.Transport, log: s.Log, ports: make(map[int]*port),
+		network: node.NetworkFromSeed(seed32("network", s.Seed, 0, 0)),
+	}
+	if i.bandwidth == 0 {
+		i.bandwidth = defaultBandwidth
+	}
+	i.net = &simnet.Simnet{Logger: slog.New(slog.DiscardHandler), LatencyFunc: func(p *simnet.Packet) time.Duration {
+		return w.between(whoseAddr(p.From), whoseAddr(p.To)).delay()
+	}}
+	i.net.Start()
+	root, err := i.start(bootstrap, deriveKey("host", s.Seed, bootstrap, 0))
+	if err != nil {
+		i.net.Close()
+		return nil, fmt.Errorf("start the bootstrap: %w", err)
+	}
+	i.root = root
+	for _, a := range root.Self().Addrs {
+		i.peers = append(i.peers, fmt.Sprintf("%s/p2p/%s", a, peer.ID(root.Self().ID)))
+	}
+	return i, nil
+}
+
+func (i *internet) node(who int, key ed25519.PrivateKey) (mesh.Network, error) {
+	return i.start(who, key)
+}
+
+func (i *internet) start(who int, key ed25519.PrivateKey) (*node.Node, error) {
+	// Ended by its Close.
+	return node.New(context.Background(), node.Config{
+		HostKey: key, Network: i.network, Peers: i.peers, Bootstrap: who == bootstrap,
+		Transport: i.transport, Log: i.log,
+		Listen: []string{fmt.Sprintf("/ip4/%s/udp/7654/quic-v1", addrOf(who))},
+		ListenUDP: func(_ string, laddr *net.UDPAddr) (net.PacketConn, error) {
+			link := simnet.LinkSettings{BitsPerSecond: i.bandwidth}
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			p := &port{
+				PacketConn: i.net.NewEndpoint(laddr, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}),
+				internet:   i, who: who,
+			}
+			i.ports[who] = p
+			return p, nil
+		},
+	})
+}
+
+func (i *internet) kill(who int, _ mesh.Network) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.ports[who].dead.Store(true)
+}
+
+func (i *internet) gone(mesh.Network)   {}
+func (i *internet) rewired()            {}
+func (i *internet) drops(_, _ int) bool { return false }
+
+func (i *internet) close() {
+	_ = i.root.Close() // there is nobody left to tell
+	i.net.Close()
+}
+
+// addrOf is the address of a person: 44.1.0.1 and up, the bootstrap's is
+// 44.0.255.255.
+func addrOf(who int) net.IP {
+	n := 1<<16 + who
+	return net.IPv4(44, byte(n>>16), byte(n>>8), byte(n))
+}
+
+// whoseAddr is the person at an address.
+func whoseAddr(a net.Addr) int {
+	ip := a.(*net.UDPAddr).IP.To4() // simnet has no other kind
+	return int(ip[1])<<16 + int(ip[2])<<8 + int(ip[3]) - 1<<16
+}
+
+// port is a person's UDP socket.
+type port struct {
+	net.PacketConn
+	internet *internet
+	who      int
+	dead     atomic.Bool
+}
+
+// WriteTo sends, and tells nobody what is lost.
+func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
+	if p.dead.Load() {
+		return len(b), nil
+	}
+	w, other := p.internet.wires, whoseAddr(to)
+	p.internet.watch.datagram(other, b)
+	if w.group(p.who) != w.group(other) || w.between(p.who, other).lost() {
+		return len(b), nil
+	}
+	return p.PacketConn.WriteTo(slices.Clone(b), to)
+}
+
+// ReadFrom gives what has arrived in spite of all.
+func (p *port) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := p.PacketConn.ReadFrom(b)
+		if err == nil && (p.dead.Load() || p.internet.wires.group(p.who) != p.internet.wires.group(whoseAddr(from))) {
+			continue
+		}
+		return n, from, err
+	}
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package sim
+
+// raceEnabled: the detector makes everything some ten times slower.
+const raceEnabled = true

@@ -1,0 +1,102 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A room of 16 is cut in two for 30 s and heals.
+const (
+	splitPeople = 16
+	splitAt     = 8 * time.Second
+	splitFor    = 30 * time.Second
+)
+
+// splitScenario has half of the seeds change the epoch of one side or both
+// while they are apart: somebody is killed and comes back.
+func splitScenario(seed uint64, healWithin time.Duration) Scenario {
+	random := rand.New(rand.NewPCG(seed, 1))
+	s := Scenario{
+		Name: "split", Seed: seed, People: splitPeople,
+		Wire: Wire{
+			Delay: time.Duration(5+random.IntN(60)) * time.Millisecond, Jitter: time.Duration(random.IntN(10)) * time.Millisecond,
+			Loss: Loss{Rate: 0.02 * random.Float64(), Burst: 1 + 3*random.Float64()},
+		},
+	}
+	add := func(at time.Duration, do Act) { s.Steps = append(s.Steps, Step{at, do}) }
+	for who := range splitPeople {
+		add(time.Duration(random.IntN(3000))*time.Millisecond, Join{[]int{who}})
+	}
+	slices.SortStableFunc(s.Steps, func(a, b Step) int { return int(a.At - b.At) })
+	order := random.Perm(splitPeople)
+	left, right := order[:splitPeople/2], order[splitPeople/2:]
+	add(4*time.Second, Settle{Within: 15 * time.Second})
+	add(splitAt-2*time.Second, Talk{[]int{left[0], right[0]}})
+	add(splitAt, Split{[][]int{left}})
+	for i, side := range [][]int{left, right} {
+		if random.IntN(2) == 0 {
+			at := splitAt + time.Duration(1000+random.IntN(15000))*time.Millisecond
+			add(at, Kill{side[1+i]})
+			add(at+time.Second, Join{[]int{side[1+i]}})
+		}
+	}
+	slices.SortStableFunc(s.Steps, func(a, b Step) int { return int(a.At - b.At) })
+	// What a side has left of the other is gone 15 s after the cut.
+	add(splitAt+20*time.Second, Settle{Within: 5 * time.Second})
+	add(splitAt+25*time.Second, Mark{"split"})
+	add(splitAt+splitFor, Mark{"healing"})
+	add(splitAt+splitFor, Heal{})
+	add(splitAt+splitFor, Settle{Within: healWithin})
+	last := splitAt + splitFor
+	add(last, Mark{"healed"})
+	add(last, Talk{order})
+	add(last+time.Second, Talk{})
+	s.For = last + 2*time.Second
+	return s
+}
+
+// TestSplit is item 3 of issue 3 on the memory network: both halves talk, one
+// epoch within some seconds after they meet, nobody lost, no nonce twice.
+func TestSplit(t *testing.T) {
+	all := seeds(100)
+	var healed, voice []time.Duration
+	for _, seed := range all {
+		r := Run(t, splitScenario(seed, *flagHeal))
+		r.Report(t)
+		for _, window := range []string{"split", "healed"} {
+			checkHeard(t, r, window)
+		}
+		if last := r.Settled[len(r.Settled)-1]; last.Why == "" {
+			healed, voice = append(healed, max(last.Roster, last.Epoch)), append(voice, last.Voice)
+		}
+		if r.Sealed < 1000 || r.Keys < splitPeople || r.Handed < splitPeople {
+			t.Errorf("seed %d: only %d seals under %d keys and %d epochs handed were watched", seed, r.Sealed, r.Keys, r.Handed)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	slices.Sort(healed)
+	slices.Sort(voice)
+	t.Logf("%d seeds; seconds to one roster and epoch: median %.1f, worst %.1f; to all voices: median %.1f, worst %.1f", len(all),
+		healed[len(healed)/2].Seconds(), healed[len(healed)-1].Seconds(), voice[len(voice)/2].Seconds(), voice[len(voice)-1].Seconds())
+}
+
+// checkHeard: each who talked in a window was heard by all who were there, but
+// for what the wires lost.
+func checkHeard(t *testing.T, r *Result, window string) {
+	t.Helper()
+	w := r.Window(window)
+	for pair, p := range w.Pairs {
+		if h := p.Heard(); h.Lost == h.Expected {
+			t.Errorf("seed %d: while %s person %d heard nothing of %d frames of person %d", r.Scenario.Seed, window, pair[1], h.Expected, pair[0])
+		}
+	}
+	h, _, _ := w.All()
+	if most := 2*r.Scenario.Wire.Loss.Rate + 0.005; h.Expected == 0 || float64(h.Lost)/float64(h.Expected) > most {
+		t.Errorf("seed %d: while %s %d of %d frames were lost, of which the wires lose %.1f %%", r.Scenario.Seed, window, h.Lost, h.Expected,
+			100*r.Scenario.Wire.Loss.Rate)
+	}
+}
