@@ -19,59 +19,104 @@ const asidePrefix = ".aside-"
 // maxFile bounds every file that is read here; the largest is config.toml.
 const maxFile = 64 << 10
 
-// writeFile replaces path by data so that a reader, a crash or a full disk
-// sees the old file whole or the new one whole: written aside, synced,
-// renamed, directory synced. The file is 0600, its directory 0700.
-func writeFile(path string, data []byte) (err error) {
+// disk is what writing needs of a file system: the seam at which tests cut the
+// power, fill the disk, and look at what is left.
+type disk interface {
+	// mkdir makes one directory, 0700; one that is there is fs.ErrExist.
+	mkdir(path string) error
+	// create makes a file that must not be there, 0600.
+	create(path string) (asideFile, error)
+	rename(from, to string) error
+	remove(path string) error
+	// syncDir makes the entries of a directory last.
+	syncDir(path string) error
+}
+
+// asideFile is a file that is being written.
+type asideFile interface {
+	io.WriteCloser
+	Sync() error
+}
+
+// systemDisk is the disk of this machine.
+type systemDisk struct{}
+
+func (systemDisk) mkdir(path string) error { return os.Mkdir(path, 0o700) }
+
+func (systemDisk) create(path string) (asideFile, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+}
+
+func (systemDisk) rename(from, to string) error { return os.Rename(from, to) }
+
+func (systemDisk) remove(path string) error { return os.Remove(path) }
+
+func (systemDisk) syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// writeFile replaces path by data on the disk of this machine.
+func writeFile(path string, data []byte) error { return replaceFile(systemDisk{}, path, data) }
+
+// replaceFile replaces path by data so that a reader, a power cut or a full
+// disk sees the old file whole or the new one whole, and once it has returned
+// nil the new one: written aside, synced, renamed, directory synced.
+func replaceFile(d disk, path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
-	if err := makeDir(dir); err != nil {
+	if err := makeDir(d, dir); err != nil {
 		return err
 	}
 	aside := filepath.Join(dir, asidePrefix+rand.Text())
-	f, err := os.OpenFile(aside, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := d.create(aside)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(aside)
+			_ = d.remove(aside) // what stays, the next Open sweeps away
 		}
 	}()
 	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return err
+		return errors.Join(err, f.Close())
 	}
 	if err := f.Sync(); err != nil {
-		f.Close()
-		return err
+		return errors.Join(err, f.Close())
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(aside, path); err != nil {
+	if err := d.rename(aside, path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return d.syncDir(dir)
 }
 
 // makeDir makes one directory whose parent exists, and syncs the parent.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
+func makeDir(d disk, dir string) error {
+	err := d.mkdir(dir)
 	if errors.Is(err, os.ErrExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return d.syncDir(filepath.Dir(dir))
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
+// makeDirs is makeDir for a path of which several directories may be missing.
+func makeDirs(d disk, path string) error {
+	err := makeDir(d, path)
+	if !errors.Is(err, os.ErrNotExist) || filepath.Dir(path) == path {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	if err := makeDirs(d, filepath.Dir(path)); err != nil {
+		return err
+	}
+	return makeDir(d, path)
 }
 
 // readFile reads a file of at most maxFile bytes.

@@ -184,7 +184,7 @@ func holder(f *os.File) int {
 // ownDir makes dir for this user alone, and refuses one that is somebody
 // else's: whoever owns it could swap the keys.
 func ownDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDirs(systemDisk{}, dir); err != nil {
 		return fmt.Errorf("directory %s: %w", dir, err)
 	}
 	info, err := os.Stat(dir)
