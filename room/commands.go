@@ -1,7 +1,6 @@
 package room
 
 import (
-	"cmp"
 	"slices"
 	"time"
 )
@@ -100,10 +99,9 @@ func (r *Room) setFlag(bit uint16, on bool) error {
 
 // changeSelf changes what we show of ourselves and tells everybody.
 func (r *Room) changeSelf(change func(*entry)) error {
-	var err error
+	var closed bool
 	called := r.call(func() {
-		if r.leaving {
-			err = ErrClosed
+		if closed = r.leaving; closed {
 			return
 		}
 		old := r.own
@@ -116,7 +114,13 @@ func (r *Room) changeSelf(change func(*entry)) error {
 		r.membersChanged()
 		r.memberEvents(&r.own, old.Flags, stateChanged)
 	})
-	return cmp.Or(called, err)
+	if called != nil {
+		return called // the closure may still be run: what it writes is not read
+	}
+	if closed {
+		return ErrClosed
+	}
+	return nil
 }
 
 // Subscribe begins a view's own queue of events. It opens with the state of

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"crypto/subtle"
 	"errors"
 	"slices"
 	"time"
@@ -53,9 +54,10 @@ type epochs struct {
 	// by us or by others, with the place in it from which on they were.
 	entitled map[Member]entitlement
 	// departed: somebody has gone since the last fresh epoch.
-	departed   bool
-	departedAt time.Time
-	changedAt  time.Time // when the newest epoch began
+	departed    bool
+	departedAt  time.Time // the first of them
+	departureAt time.Time // the latest
+	changedAt   time.Time // when the newest epoch began
 }
 
 type ancestor struct {
@@ -133,12 +135,21 @@ func (s *epochs) raise(origin commitment, number uint32, now time.Time, delay ti
 	if steps <= e.steps() || steps > maxRatchets {
 		return false
 	}
-	secret, ok := e.secret.ratchetBy(steps - e.steps())
-	if !ok {
-		return false
-	}
-	s.push(&epoch{number: number, secret: secret, origin: e.origin}, now, delay)
+	s.climb(number, now, delay)
 	return true
+}
+
+// climb ratchets up to number within the newest origin, by at most maxRatchets
+// steps. The epochs between are held too: somebody may be sending in them.
+func (s *epochs) climb(number uint32, now time.Time, delay time.Duration) {
+	for e := s.newest(); e.number != number; e = s.newest() {
+		steps := uint32(1)
+		if rest := number - e.number; rest > maxEpochs {
+			steps = rest - maxEpochs
+		}
+		secret, _ := e.secret.ratchetBy(steps) // the caller has bounded them
+		s.push(&epoch{number: e.number + steps, secret: secret, origin: e.origin}, now, delay)
+	}
 }
 
 // taken is what became of an EPOCH that was handed to us.
@@ -165,21 +176,26 @@ func (s *epochs) take(m *epochMessage, from Member, instance uint64, now time.Ti
 		steps := m.Number - m.Origin.Number
 		if steps <= e.steps() {
 			for _, h := range s.held {
-				if h.origin.Commitment == m.Origin.Commitment && h.number == m.Number && h.secret != m.Secret {
+				if h.origin.Commitment == m.Origin.Commitment && h.number == m.Number && !h.secret.equal(&m.Secret) {
 					return takenNot, errEpochLie
 				}
 			}
 			return takenNot, nil
 		}
-		if secret, ok := e.secret.ratchetBy(steps - e.steps()); !ok || secret != m.Secret {
+		if secret, ok := e.secret.ratchetBy(steps - e.steps()); !ok || !secret.equal(&m.Secret) {
 			return takenNot, errEpochLie
 		}
-		s.push(s.fromMessage(m), now, delay)
+		s.climb(m.Number, now, delay)
 		s.entitle(from, instance)
 		return takenRaised, nil
 	}
-	if !m.Origin.beats(e.origin) || slices.Contains(s.lost, m.Origin.Commitment) {
+	if !m.Origin.beats(e.origin) {
 		return takenNot, nil
+	}
+	if slices.Contains(s.lost, m.Origin.Commitment) {
+		// We went from it to one that beat it, and that this one now beats:
+		// the order of numbers modulo 2^32 was led round in a circle.
+		return takenNot, errEpochLie
 	}
 	kind := takenOther
 	if s.descend(&m.Origin) {
@@ -188,7 +204,7 @@ func (s *epochs) take(m *epochMessage, from Member, instance uint64, now time.Ti
 	s.push(s.fromMessage(m), now, delay)
 	s.entitle(from, instance)
 	// Its author may not have known yet of somebody's going that we know of.
-	s.departed = s.departed && now.Sub(s.departedAt) < presenceGone
+	s.departed = s.departed && now.Sub(s.departureAt) < presenceGone
 	return kind, nil
 }
 
@@ -263,9 +279,13 @@ func (s *epochs) isEntitled(m Member, instance uint64) bool {
 // next change will be fresh.
 func (s *epochs) depart(m Member, now time.Time) {
 	delete(s.entitled, m)
-	if s.newest() != nil && !s.departed {
+	if s.newest() == nil {
+		return
+	}
+	if !s.departed {
 		s.departed, s.departedAt = true, now
 	}
+	s.departureAt = now
 }
 
 // step is what we owe a member at the far end of a session.
@@ -315,3 +335,5 @@ func (s *epochs) owe(m Member, instance uint64, known *knownMessage, responder b
 	}
 	return let
 }
+
+func (s *epochSecret) equal(o *epochSecret) bool { return subtle.ConstantTimeCompare(s[:], o[:]) == 1 }

@@ -131,7 +131,7 @@ func (r *Room) validBroadcast(topic string, from mesh.PeerID, data []byte) mesh.
 func (r *Room) takeBroadcast(topic string, from mesh.PeerID, data []byte) {
 	if isBeacon(data) {
 		if p, err := r.beacons.open(topic, from, data); err == nil {
-			r.offer(func() { r.heardOf(p, true, false) })
+			r.offer(func() { r.heardOf(p, wordOwn, false) })
 		}
 		return
 	}

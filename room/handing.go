@@ -21,9 +21,11 @@ const (
 	bigRoom      = 32
 	bigRoomPause = 10 * time.Second
 
-	// A secret that differs under one name is healed by a fresh epoch, at
-	// most this often.
+	// Two secrets under one name are healed by a fresh epoch, by the member
+	// with the lowest rank, then by the next renewStep later; at most this
+	// often. A far end that differs again and again is not a victim.
 	healPause = 10 * time.Second
+	maxLies   = 3
 
 	// Somebody who went leaves a secret behind that is replaced after this,
 	// even where nobody comes: by the member with the lowest rank, then by the
@@ -31,6 +33,9 @@ const (
 	renewAfter = 15 * time.Minute
 	renewStep  = 2 * time.Second
 )
+
+// reasonHealed is why an epoch was replaced of which two secrets were about.
+const reasonHealed = "members held different keys under one name"
 
 // far is what handing knows of the member at the far end of one open session:
 // PROOF given, and visible in the roster.
@@ -43,7 +48,10 @@ type far struct {
 	// settleAt is until when we wait for news that is on its way to the far
 	// end before we tell it ourselves.
 	settleAt time.Time
+	lies     int        // how often it held another secret under one name
+	lied     commitment // the origin of which it did last
 	send     func(message []byte)
+	dismiss  func() // ends the session: its far end lies
 }
 
 // handing decides who is handed which epoch, and by whom the next one is made.
@@ -62,8 +70,10 @@ type handing struct {
 	// apart tells that those who shared the one before may not share this one.
 	changed func(reason string, apart bool)
 
-	healAt time.Time // not before it is a differing secret healed again
-	next   time.Time // of the latest tick
+	healAt time.Time  // when to heal; zero: nothing is wrong
+	healOf commitment // the origin that is wrong
+	healed time.Time  // the last time
+	next   time.Time  // of the latest tick
 }
 
 // open takes up a far end, of which KNOWN has been read.
@@ -104,7 +114,8 @@ func (h *handing) takeEpoch(f *far, m *epochMessage, now time.Time) error {
 	what, err := h.take(m, f.member, f.instance, now, delay)
 	switch {
 	case err != nil:
-		h.heal(now)
+		h.lie(f, now)
+		h.tick(now)
 		return err
 	case what == takenRaised:
 		h.announce("someone was let in", false, now)
@@ -183,9 +194,10 @@ func (h *handing) tick(now time.Time) time.Time {
 		case stepAdmit:
 			newcomers = append(newcomers, f)
 		case stepRenew:
-			h.heal(now)
+			h.lie(f, now)
 		}
 	}
+	h.heal(now)
 	if len(newcomers) > 0 {
 		h.admit(newcomers, now)
 	}
@@ -279,16 +291,42 @@ func (h *handing) renewNow(delay time.Duration, now time.Time) {
 	})
 }
 
-// heal replaces an epoch of which two secrets are about.
+// lie notes that a far end and we hold different secrets of the newest origin.
+// Which of us was deceived cannot be told, so the origin is replaced.
+func (h *handing) lie(f *far, now time.Time) {
+	e := h.newest()
+	if f.lied != e.origin.Commitment {
+		f.lied = e.origin.Commitment
+		if f.lies++; f.lies >= maxLies {
+			f.dismiss()
+		}
+	}
+	if h.healOf != e.origin.Commitment {
+		h.healOf = e.origin.Commitment
+		h.healAt = now.Add(time.Duration(h.rank(e)) * renewStep)
+		if again := h.healed.Add(healPause); again.After(h.healAt) {
+			h.healAt = again
+		}
+	}
+}
+
+// heal replaces an epoch of which two secrets are about, when it is our turn
+// and nobody else has.
 func (h *handing) heal(now time.Time) {
-	if now.Before(h.healAt) {
+	switch {
+	case h.healAt.IsZero():
+		return
+	case h.newest().origin.Commitment != h.healOf:
+		h.healAt = time.Time{} // somebody has
+		return
+	case h.healAt.After(now):
 		h.soonest(h.healAt)
 		return
 	}
-	h.healAt = now.Add(healPause)
+	h.healAt, h.healed = time.Time{}, now
 	h.departed = true
 	h.let(h.change(nil, h.delay(), now), now)
-	h.announce("two secrets were about", false, now)
+	h.announce(reasonHealed, false, now)
 }
 
 // renewInTime replaces the secret that somebody who went still has, where

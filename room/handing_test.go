@@ -21,6 +21,7 @@ type council struct {
 	seats  []*seat
 	pipes  map[[2]*seat]*pipe // from, to
 	fresh  uint64
+	lies   bool // somebody lied: secrets may differ for a while
 }
 
 // seat is one member: its handing, and the least of a roster.
@@ -32,6 +33,8 @@ type seat struct {
 	roster  map[Member]*entry
 	fars    map[*seat]*far
 	origins []origin // that it has been in, in order
+
+	dismissed []*seat // who lied too often
 }
 
 // pipe carries the messages from one seat to another.
@@ -109,11 +112,12 @@ func (s *seat) meet(o *seat, responder bool, known knownMessage) {
 	p := s.council.pipes[[2]*seat{s, o}]
 	f := &far{
 		member: e.Member, instance: e.Instance, responder: responder, known: known,
-		entry: func() *entry { return s.roster[e.Member] },
-		send:  func(m []byte) { p.queue = append(p.queue, slices.Clone(m)) },
+		entry:   func() *entry { return s.roster[e.Member] },
+		send:    func(m []byte) { p.queue = append(p.queue, slices.Clone(m)) },
+		dismiss: func() { s.dismissed = append(s.dismissed, o) },
 	}
 	s.fars[o] = f
-	s.handing.open(f, s.council.now)
+	s.open(f, s.council.now)
 }
 
 // disconnect ends the session of a and b, and loses what is on its way.
@@ -155,7 +159,9 @@ func (c *council) deliver(pair [2]*seat) {
 		m, err := decodeEpoch(body)
 		c.must(err)
 		c.must(m.verify(goldRoom()))
-		c.must(s.takeEpoch(f, &m, c.now))
+		if err := s.takeEpoch(f, &m, c.now); err != nil && !c.lies {
+			c.t.Fatal(err)
+		}
 	case kindAdmit:
 		m, err := decodeAdmit(body)
 		c.must(err)
@@ -370,5 +376,118 @@ func TestRenewInTime(t *testing.T) {
 	}
 	if a.known().Number != before.Number+1 {
 		t.Errorf("renewed %d times", a.known().Number-before.Number)
+	}
+}
+
+// TestOneHeals: a member that says to all that it holds another secret makes
+// one of them renew, not each; and is dismissed when it goes on.
+func TestOneHeals(t *testing.T) {
+	c := newCouncil(t, 1)
+	for i := range 6 {
+		s := c.sit(fmt.Sprint("s", i))
+		for _, o := range c.seats[:i] {
+			c.connect(s, o)
+			c.settle()
+			c.now = c.now.Add(time.Second)
+		}
+	}
+	liar := c.seats[5]
+	for round := range maxLies {
+		before := c.seats[0].known()
+		lie := liar.known()
+		lie.Epoch[0] ^= 1
+		for o := range liar.fars {
+			o.takeKnown(o.fars[liar], &lie, c.now)
+		}
+		for c.step() {
+		}
+		if now := c.seats[0].known(); now.Number != before.Number+1 {
+			t.Errorf("round %d: the epoch went from %d to %d", round, before.Number, now.Number)
+		}
+		c.agree()
+		c.now = c.now.Add(time.Minute)
+	}
+	for _, s := range c.seats[:5] {
+		if !slices.Equal(s.dismissed, []*seat{liar}) {
+			t.Errorf("%s dismissed %d", s.name, len(s.dismissed))
+		}
+	}
+	if len(liar.dismissed) != 0 {
+		t.Error("the liar dismissed somebody")
+	}
+}
+
+// TestCircleOfOrigins: numbers compare modulo 2^32, so a liar can lead two
+// members round in a circle; they still end in one epoch.
+func TestCircleOfOrigins(t *testing.T) {
+	c := newCouncil(t, 1)
+	c.lies = true
+	x, y, liar := c.sit("x"), c.sit("y"), c.sit("liar")
+	var circle []epochMessage
+	for i := range uint32(3) {
+		secret := c.seats[0].fresh()
+		number := 10 + i*1400000000
+		circle = append(circle, epochMessage{number, secret, newOrigin(goldRoom(), number, commitment{}, &secret, liar.key)})
+	}
+	for s, order := range map[*seat][]int{x: {0, 1}, y: {1, 2, 0}} {
+		for _, i := range order {
+			if _, err := s.take(&circle[i], liar.self, 1, c.now, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.origins = nil
+	}
+	c.connect(x, y)
+	c.settle()
+}
+
+// TestLateDepartureCounts: a fresh epoch of somebody who may not have known of
+// the latest departure does not settle it.
+func TestLateDepartureCounts(t *testing.T) {
+	s := newEpochs()
+	now := time.Unix(1e9, 0)
+	secret := epochSecret{1}
+	sign := func(number uint32, parent commitment) origin {
+		return newOrigin(goldRoom(), number, parent, &secret, goldKey(1))
+	}
+	s.renew(now, 0, secret, sign)
+	first := s.newest().origin.Commitment
+	s.depart(Member{2}, now)
+	s.depart(Member{3}, now.Add(16*time.Second))
+	other := epochSecret{2}
+	m := epochMessage{2, other, newOrigin(goldRoom(), 2, first, &other, goldKey(1))}
+	if _, err := s.take(&m, Member{4}, 1, now.Add(17*time.Second), 0); err != nil {
+		t.Fatal(err)
+	}
+	if !s.mustRenew() {
+		t.Error("who left a second ago can follow the next ratchet")
+	}
+}
+
+// TestSkippedEpochsAreHeld: news of an epoch may overtake news of the one
+// before, in which somebody may be sending already.
+func TestSkippedEpochsAreHeld(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for _, steps := range []uint32{1, 3, maxEpochs - 1, 100, maxRatchets} {
+		s := newEpochs()
+		secret := epochSecret{1}
+		s.renew(now, 0, secret, func(number uint32, parent commitment) origin {
+			return newOrigin(goldRoom(), number, parent, &secret, goldKey(1))
+		})
+		if !s.raise(s.newest().origin.Commitment, 1+steps, now, time.Second) {
+			t.Fatalf("not raised by %d", steps)
+		}
+		for i, e := range s.held {
+			want, _ := secret.ratchetBy(steps - uint32(i))
+			if e.number != 1+steps-uint32(i) || e.secret != want {
+				t.Errorf("raised by %d: epoch %d is number %d", steps, i, e.number)
+			}
+		}
+		if want := min(int(steps)+1, maxEpochs); len(s.held) != want {
+			t.Errorf("raised by %d: %d epochs are held, want %d", steps, len(s.held), want)
+		}
+		if s.raise(s.newest().origin.Commitment, 1+maxRatchets+1, now, 0) {
+			t.Error("raised over the end of the ratchet")
+		}
 	}
 }

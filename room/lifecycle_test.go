@@ -253,6 +253,9 @@ func TestConverge(t *testing.T) {
 				worst = max(worst, took)
 				s.talk(10, s.people...)
 				for _, p := range s.people {
+					if st := p.room.Stats(); st.FramesUnopened != 0 {
+						t.Errorf("%s could not open %d frames", p.name, st.FramesUnopened)
+					}
 					for _, q := range s.people {
 						if p != q && len(p.numbers(q)) == 0 {
 							t.Errorf("%s does not hear %s", p.name, q.name)
@@ -334,8 +337,12 @@ func TestPartition(t *testing.T) {
 	})
 }
 
-// TestFoundByClockAnHourOff is about keys of the DHT that change by the hour.
+// TestStaysFoundOverHoursAndDays: keys of the DHT change by the hour, topics by
+// the day.
 func TestStaysFoundOverHoursAndDays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("30 hours of virtual time")
+	}
 	onStage(t, lan, func(t *testing.T, s *stage) {
 		a := s.enter("a")
 		for h := range 30 {

@@ -93,19 +93,14 @@ func (l *link) takeReport(v *voice, data []byte, arrival time.Time) {
 
 // sendReport sends a report, because it is due or because there is news.
 func (l *link) sendReport(v *voice, now time.Time, due bool) {
-	out := report{Flags: 0, Depth: uint8(l.depth.Load()), Epoch: l.plane.sendTag(now)}
+	if !l.mayReport(due) {
+		return
+	}
+	out := report{Depth: uint8(l.depth.Load()), Epoch: l.plane.sendTag(now)}
 	v.describe(&out)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case due:
-		l.extra = 0
-	case l.extra >= reportExtra:
-		return
-	default:
-		l.extra++
-	}
 	l.sequence++
 	out.Sequence, out.SentAt = l.sequence, l.plane.clock(now)
 	if !l.came.IsZero() {
@@ -118,6 +113,18 @@ func (l *link) sendReport(v *voice, now time.Time, due bool) {
 	l.sent = out
 	// What cannot be sent is counted by the link.
 	_ = l.net.SendPacket(out.append(l.buf[:0]))
+}
+
+// mayReport counts a report and tells whether it may go.
+func (l *link) mayReport(due bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if due {
+		l.extra = 0
+		return true
+	}
+	l.extra++
+	return l.extra <= reportExtra
 }
 
 // unheard: what we send from now on is in an epoch that the far side may not

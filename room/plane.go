@@ -72,9 +72,9 @@ type plane struct {
 
 // sending is an epoch that we may send in, from a time on.
 type sending struct {
-	number uint32
-	from   time.Time
-	skip   bool // it lost before its time had come
+	id   epochID
+	from time.Time
+	skip bool // it lost before its time had come
 	*sealer
 }
 
@@ -229,11 +229,10 @@ func (p *plane) setEpochs(epochs []*epoch, make func(*epoch) *sealer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range epochs {
-		t := e.tag
-		tags = append(tags, t)
-		next := sending{number: e.number, from: e.sendFrom, skip: e.skip}
+		tags = append(tags, e.tag)
+		next := sending{id: e.id, from: e.sendFrom, skip: e.skip}
 		// One sealer for each epoch and no more: it guards its nonces.
-		i := slices.IndexFunc(p.sealers, func(s sending) bool { return s.epoch == t && s.number == e.number })
+		i := slices.IndexFunc(p.sealers, func(s sending) bool { return s.id == e.id })
 		if i >= 0 {
 			next.sealer = p.sealers[i].sealer
 		} else {
@@ -243,8 +242,6 @@ func (p *plane) setEpochs(epochs []*epoch, make func(*epoch) *sealer) {
 	}
 	p.sealers = sealers
 	p.tags.Store(&tags)
-	if p.sealerAt(time.Now()) == nil {
-	}
 }
 
 // holds tells whether an epoch of this tag is held.
@@ -297,13 +294,12 @@ type voice struct {
 	keys   []*voiceKey // newest first, at most maxEpochs
 	base   reception   // of flow 0
 	packet voicePacket
-	bundle bundle
 	frame  Frame
 }
 
 // voiceKey opens what the member says in one epoch.
 type voiceKey struct {
-	number  uint32
+	id      epochID
 	until   time.Time // zero for the newest
 	windows [flows]replayWindow
 	*opener
@@ -315,13 +311,12 @@ func (v *voice) setEpochs(epochs []*epoch, make func(*epoch) *opener) {
 	defer v.mu.Unlock()
 	var keys []*voiceKey
 	for _, e := range epochs {
-		t := e.tag
-		i := slices.IndexFunc(v.keys, func(k *voiceKey) bool { return k.epoch == t && k.number == e.number })
+		i := slices.IndexFunc(v.keys, func(k *voiceKey) bool { return k.id == e.id })
 		var k *voiceKey
 		if i >= 0 {
 			k = v.keys[i]
 		} else {
-			k = &voiceKey{number: e.number, opener: make(e)}
+			k = &voiceKey{id: e.id, opener: make(e)}
 		}
 		k.until = e.until
 		keys = append(keys, k)
@@ -347,7 +342,7 @@ func (v *voice) take(data []byte, arrival time.Time) {
 		v.plane.count.packetsRefused.Add(1)
 		return
 	}
-	for i := range v.packet.Groups[:v.packet.Count] {
+	for i := int(v.packet.Count) - 1; i >= 0; i-- { // oldest first
 		v.takeGroup(&v.packet.Groups[i], arrival)
 	}
 }

@@ -22,11 +22,13 @@ func (r *Room) present(now time.Time) (next time.Time) {
 	return sooner(next, r.presenceAt)
 }
 
-// freshEntry signs our entry anew.
+// freshEntry signs our entry anew; nil where the network does not sign any
+// more, because it is closing.
 func (r *Room) freshEntry() *entry {
 	r.own.Sequence++
 	if err := r.own.sign(r.id, r.cfg.Key, r.cfg.Network.SignAsHost); err != nil {
-		r.log.Debug("sign our entry", "err", err) // the network is closing
+		r.log.Debug("sign our entry", "err", err)
+		return nil
 	}
 	return &r.own
 }
@@ -34,7 +36,11 @@ func (r *Room) freshEntry() *entry {
 // announceSelf shows our entry to everybody, by session and by gossip.
 func (r *Room) announceSelf() {
 	r.presenceAt = time.Now().Add(jitter(presenceEvery, time.Second))
-	e := *r.freshEntry()
+	fresh := r.freshEntry()
+	if fresh == nil {
+		return
+	}
+	e := *fresh
 	data := e.appendMessage(nil)
 	for s := range r.sessions {
 		if s.state == sessionOpen {
@@ -57,6 +63,7 @@ func (r *Room) show(e *entry) shown {
 	what := r.roster.show(e, now)
 	switch what {
 	case shownJoined:
+		r.redial()
 		r.membersChanged()
 		r.memberEvents(e, 0, stateIn)
 	case shownChanged:
@@ -211,6 +218,10 @@ func (r *Room) epochChanged(reason string, apart bool) {
 		}
 	}
 	r.reportAll(time.Now(), false)
+	r.wake()
+	if reason == reasonHealed {
+		r.emitError("epoch", reason+"; they have been replaced")
+	}
 	r.emit(Event{Kind: EventEpoch, Number: r.handing.newest().number, Reason: reason})
 }
 
@@ -256,7 +267,8 @@ const (
 )
 
 // shownSelf is shown an entry of our own member key. live: it is known to be
-// here now. The newer instance stays, the older one goes (DESIGN section 5).
+// here now, by its own PROOF or by what that very peer has just signed; an
+// entry that others show may be long dead. The newer instance stays, the older one goes (DESIGN section 5).
 func (r *Room) shownSelf(e *entry, live bool) {
 	if r.leaving || e.Instance < r.own.Instance || e.Instance == r.own.Instance && sameInstance(e, &r.own) {
 		return
@@ -271,15 +283,18 @@ func (r *Room) shownSelf(e *entry, live bool) {
 		r.raise(raise)
 		return
 	}
+	if e.Flags&entryLeaving != 0 {
+		r.raise(e.Instance + 1)
+		return
+	}
 	if live {
 		r.superseded()
 		return
 	}
 	now := time.Now()
 	v := &r.rival
+	r.wake()
 	switch {
-	case e.Flags&entryLeaving != 0:
-		r.raise(e.Instance + 1)
 	case v.entry == nil || e.Instance > v.entry.Instance:
 		*v = rival{entry: e, first: e.Sequence, since: now, heard: now}
 	case e.newer(v.entry):
@@ -304,6 +319,9 @@ func (r *Room) checkRival(now time.Time) (next time.Time) {
 }
 
 func (r *Room) superseded() {
+	if r.dying {
+		return
+	}
 	r.emitError("superseded", ErrSuperseded.Error())
 	r.die(ErrSuperseded)
 }
@@ -355,6 +373,7 @@ func (r *Room) restart(instance uint64) {
 	for _, c := range r.seeking.candidates {
 		c.fails, c.next = 0, now.Add(closeAfter)
 	}
+	r.redial()
 	r.membersChanged()
 	for m, p := range gone.present {
 		r.emit(Event{Kind: EventMember, Member: m, Info: p.entry.info(p.since, false), State: stateOut, Reason: "we begin anew"})
@@ -368,8 +387,8 @@ func (r *Room) meetSelf(s *session, e *entry) {
 	case e.Instance > r.own.Instance:
 		r.superseded()
 	case e.Instance < r.own.Instance:
-		if !s.initiator {
-			s.send(mesh.Urgent, r.freshEntry().appendMessage(nil))
+		if e := r.freshEntry(); e != nil && !s.initiator {
+			s.send(mesh.Urgent, e.appendMessage(nil))
 		}
 	default:
 		r.shownSelf(e, true)

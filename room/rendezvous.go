@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"sync"
@@ -33,13 +34,30 @@ const (
 	openTime      = 15 * time.Second
 	openFirst     = time.Second
 	openMost      = time.Minute
+	// hearsayOpens is how many of these may go to peers that are known from
+	// what members say of others alone; hearsayRate, a second, and
+	// hearsayBurst are how many such one member may name.
+	hearsayOpens = maxOpens / 2
+	hearsayRate  = 0.5
+	hearsayBurst = 2 * maxPeers
 	// yield is how much later the larger peer id dials where both sides have
 	// just heard of each other, so that one session is opened, not two.
 	yield = 300 * time.Millisecond
 )
 
+// word is whose word it is that a peer may be in the room, and at which
+// addresses. Better words replace worse ones, never the other way about.
+type word int
+
+const (
+	wordHearsay word = iota // another member names it
+	wordDHT                 // it has a record in the DHT
+	wordOwn                 // it says so itself, signed or on its own session
+)
+
 // candidate is a peer that may be in the room.
 type candidate struct {
+	word    word
 	addrs   []mesh.Addr
 	heard   time.Time // when we last heard of it
 	opening bool
@@ -52,6 +70,9 @@ type candidate struct {
 type rendezvous struct {
 	candidates map[mesh.PeerID]*candidate
 	opening    int
+	hearsay    int // of these, known by hearsay alone
+	dialAt     time.Time
+	changed    bool // somebody may be due earlier than dialAt
 
 	hour        int64
 	stopProvide context.CancelFunc
@@ -98,7 +119,19 @@ func (r *Room) seek(now time.Time) (next time.Time) {
 	if !v.finding {
 		next = sooner(next, v.findAt)
 	}
-	return sooner(next, r.dial(now))
+	if v.changed || !v.dialAt.After(now) {
+		v.changed = false
+		if v.dialAt = r.dial(now); v.dialAt.IsZero() {
+			v.dialAt = now.Add(time.Minute)
+		}
+	}
+	return sooner(next, v.dialAt)
+}
+
+// redial has dial look again at whom it is time to dial.
+func (r *Room) redial() {
+	r.seeking.changed = true
+	r.wake()
 }
 
 func (r *Room) sealBeacon(topic string) []byte {
@@ -135,7 +168,7 @@ func (r *Room) find(now time.Time) {
 		for _, key := range keys {
 			searches.Go(func() {
 				err := r.cfg.Network.Find(ctx, key, func(p mesh.Peer) {
-					r.post(ctx.Done(), func() { r.heardOf(p, true, false) })
+					r.post(ctx.Done(), func() { r.heardOf(p, wordDHT, false) })
 				})
 				if err != nil {
 					r.log.Debug("search in the DHT", "err", err)
@@ -161,9 +194,9 @@ func (r *Room) found() {
 	v.findAt = time.Now().Add(jitter(pause, pause/10))
 }
 
-// heardOf takes note of a peer that may be in the room. alive: it has just
-// said so itself. both: it will hear of us at the same time.
-func (r *Room) heardOf(p mesh.Peer, alive, both bool) {
+// heardOf takes note of a peer that may be in the room, on somebody's word.
+// both: it will hear of us at the same time.
+func (r *Room) heardOf(p mesh.Peer, by word, both bool) {
 	if p.ID == r.peer {
 		return
 	}
@@ -172,35 +205,46 @@ func (r *Room) heardOf(p mesh.Peer, alive, both bool) {
 	}
 	now := time.Now()
 	c := r.seeking.candidates[p.ID]
-	if c == nil {
-		if len(r.seeking.candidates) >= maxCandidates && !r.dropCandidate() {
+	switch {
+	case c == nil:
+		if len(r.seeking.candidates) >= maxCandidates && !r.dropCandidate(by) {
 			return
 		}
-		c = &candidate{}
+		c = &candidate{word: by}
 		if both && r.peer > p.ID {
 			c.next = now.Add(yield)
 		}
 		r.seeking.candidates[p.ID] = c
-	} else if alive && c.fails > 2 {
+		r.redial()
+	case by == wordOwn && c.fails > 2:
 		c.fails, c.next = 2, now // it lives: no need to wait out a minute
+		r.redial()
 	}
 	c.heard = now
+	if len(c.addrs) > 0 && (by < c.word || by == wordHearsay && c.fails == 0) {
+		return
+	}
+	c.word = max(c.word, by)
 	if len(p.Addrs) > 0 {
 		c.addrs = p.Addrs[:min(len(p.Addrs), mesh.MaxAddrs)]
 	}
-	r.wake()
 }
 
-// dropCandidate forgets the candidate that promises least: one that could not
-// be reached, heard of longest ago; false: all are in use.
-func (r *Room) dropCandidate() bool {
+// dropCandidate forgets the candidate that promises least, and no more than
+// one of the given word does: known on the worst word, then one that could not
+// be reached, then heard of longest ago; false: there is none.
+func (r *Room) dropCandidate(by word) bool {
+	here := make(map[mesh.PeerID]bool, len(r.roster.present))
+	for _, p := range r.roster.present {
+		here[p.entry.Peer] = true
+	}
 	var worst mesh.PeerID
 	var w *candidate
 	for id, c := range r.seeking.candidates {
-		if c.opening || r.sessionsWith(id) {
+		if c.opening || c.word > by || here[id] || r.sessionsWith(id) {
 			continue
 		}
-		if w == nil || c.fails > w.fails || c.fails == w.fails && c.heard.Before(w.heard) {
+		if w == nil || cmp.Or(cmp.Compare(w.word, c.word), cmp.Compare(c.fails, w.fails), w.heard.Compare(c.heard)) > 0 {
 			worst, w = id, c
 		}
 	}
@@ -216,7 +260,7 @@ func (r *Room) dropCandidate() bool {
 func (r *Room) dial(now time.Time) (next time.Time) {
 	for _, p := range r.roster.present {
 		if r.seeking.candidates[p.entry.Peer] == nil && !r.sessionsWith(p.entry.Peer) {
-			r.heardOf(mesh.Peer{ID: p.entry.Peer}, false, true)
+			r.heardOf(mesh.Peer{ID: p.entry.Peer}, wordHearsay, true)
 		}
 	}
 	for id, c := range r.seeking.candidates {
@@ -227,8 +271,9 @@ func (r *Room) dial(now time.Time) (next time.Time) {
 			next = sooner(next, c.next)
 			continue
 		}
-		if r.seeking.opening >= maxOpens || len(r.sessions) >= 2*MaxMembers {
-			continue // one of those that are under way will wake us
+		if r.seeking.opening >= maxOpens || len(r.sessions) >= maxSessions ||
+			c.word == wordHearsay && r.seeking.hearsay >= hearsayOpens {
+			continue // one of those that are under way will have us look again
 		}
 		r.open(mesh.Peer{ID: id, Addrs: c.addrs}, c)
 	}
@@ -236,8 +281,12 @@ func (r *Room) dial(now time.Time) (next time.Time) {
 }
 
 func (r *Room) open(p mesh.Peer, c *candidate) {
+	hearsay := c.word == wordHearsay
 	c.opening = true
 	r.seeking.opening++
+	if hearsay {
+		r.seeking.hearsay++
+	}
 	r.spawn(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, openTime)
 		defer cancel()
@@ -247,12 +296,15 @@ func (r *Room) open(p mesh.Peer, c *candidate) {
 		}
 		posted := r.post(nil, func() {
 			r.seeking.opening--
+			if hearsay {
+				r.seeking.hearsay--
+			}
 			c.opening = false
 			c.backOff(time.Now())
 			if err == nil {
 				r.begin(r.newSession(s))
 			}
-			r.wake()
+			r.redial()
 		})
 		if !posted && err == nil {
 			_ = s.Close() // the room has ended; nothing is left to be told
@@ -273,7 +325,7 @@ func (r *Room) met(id mesh.PeerID) {
 	if c := r.seeking.candidates[id]; c != nil {
 		c.fails = 0
 	} else {
-		r.heardOf(mesh.Peer{ID: id}, true, true)
+		r.heardOf(mesh.Peer{ID: id}, wordOwn, true)
 	}
 }
 
@@ -283,15 +335,11 @@ func (r *Room) parted(id mesh.PeerID) {
 	if c := r.seeking.candidates[id]; c != nil && !c.opening {
 		c.backOff(time.Now())
 	}
+	r.redial()
 }
 
 func (r *Room) sessionsWith(id mesh.PeerID) bool {
-	for s := range r.sessions {
-		if s.peer == id && s.state != sessionClosing {
-			return true
-		}
-	}
-	return false
+	return r.peers[id] > 0
 }
 
 // peersFor is the PEERS for one session: ourselves, and where to find others.
@@ -316,8 +364,16 @@ func (s *session) takePeers(peers []mesh.Peer) {
 	r := s.room
 	for _, p := range peers {
 		c := r.seeking.candidates[p.ID]
-		news := p.ID == s.peer && len(p.Addrs) > 0 && (c == nil || len(c.addrs) == 0)
-		r.heardOf(p, false, true)
+		if p.ID != s.peer {
+			if c == nil && s.others.wait(time.Now()) > 0 {
+				s.others.tokens++ // not taken: it has named enough for now
+				continue
+			}
+			r.heardOf(p, wordHearsay, true)
+			continue
+		}
+		news := len(p.Addrs) > 0 && (c == nil || c.word != wordOwn || len(c.addrs) == 0)
+		r.heardOf(p, wordOwn, true)
 		if !news {
 			continue
 		}

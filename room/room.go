@@ -42,7 +42,6 @@ type Room struct {
 	gossip  *gossip
 	count   counters
 	inbox   chan func()
-	poke    chan struct{} // 1: look again at what is due
 	ctx     context.Context
 	cancel  context.CancelFunc
 	stop    func()        // closes the door
@@ -69,11 +68,15 @@ type Room struct {
 
 	// Owned by the loop.
 	leaving    bool
+	dying      bool
+	dirty      bool      // something may be due earlier than next
+	next       time.Time // when something is due
 	own        entry
 	since      time.Time
 	roster     *roster
 	handing    *handing
 	sessions   map[*session]struct{}
+	peers      map[mesh.PeerID]int // of the sessions that are not closing
 	voices     map[Member]*voice
 	seeking    rendezvous
 	rival      rival
@@ -128,10 +131,10 @@ func newRoom(cfg Config) *Room {
 	r := &Room{
 		cfg: cfg, id: cfg.Secret.ID(), self: memberOf(cfg.Key), peer: cfg.Network.Self().ID,
 		door: cfg.Secret.door(), log: cfg.Log, beacons: newBeaconBox(&cfg.Secret),
-		inbox: make(chan func(), inboxLen), poke: make(chan struct{}, 1),
-		quit: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}),
+		inbox: make(chan func(), inboxLen),
+		quit:  make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{}),
 		subs: make(map[*Subscription]struct{}), since: now, roster: newRoster(),
-		sessions: make(map[*session]struct{}), voices: make(map[Member]*voice),
+		sessions: make(map[*session]struct{}), peers: make(map[mesh.PeerID]int), voices: make(map[Member]*voice),
 		seeking: newRendezvous(now), presenceAt: now.Add(presenceEvery), reportAt: now,
 		foreign: allowance{bucket: bucket{rate: 20, burst: 100}},
 	}
@@ -186,16 +189,19 @@ func (r *Room) run() {
 		case f := <-r.inbox:
 			f()
 		case <-timer.C:
-		case <-r.poke:
 		}
 		for len(r.pending) > 0 {
 			f := r.pending[0]
 			r.pending = r.pending[1:]
 			f()
 		}
-		if next := r.tick(time.Now()); !next.IsZero() {
-			timer.Reset(max(0, time.Until(next)))
+		now := time.Now()
+		if !r.dirty && now.Before(r.next) {
+			continue
 		}
+		r.dirty = false
+		r.next = sooner(r.tick(now), now.Add(time.Minute))
+		timer.Reset(max(0, r.next.Sub(now)))
 	}
 }
 
@@ -262,22 +268,16 @@ func (r *Room) call(f func()) error {
 func (r *Room) later(f func()) { r.pending = append(r.pending, f) }
 
 // wake has the room look again at what is due.
-func (r *Room) wake() {
-	select {
-	case r.poke <- struct{}{}:
-	default:
-	}
-}
+func (r *Room) wake() { r.dirty = true }
 
-// spawn runs f on a goroutine that Leave waits for; false: the room has ended.
-func (r *Room) spawn(f func()) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return false
+// spawn runs f on a goroutine that Leave waits for; not if the room has ended.
+func (r *Room) spawn(f func()) {
+	if r.enter() {
+		go func() {
+			defer r.wg.Done()
+			f()
+		}()
 	}
-	r.wg.Go(f)
-	return true
 }
 
 // enter counts a goroutine of others among those that Leave waits for, until
@@ -347,6 +347,7 @@ func (r *Room) sayGoodbye(ctx context.Context) {
 	gone := make(chan struct{})
 	err := r.call(func() {
 		r.plane.close()
+		r.wake()
 		r.own.Flags |= entryLeaving
 		r.announceSelf()
 		r.leaving = true
@@ -409,9 +410,10 @@ func (r *Room) drain() {
 
 // die ends the room from within.
 func (r *Room) die(why error) {
-	if r.leaving {
+	if r.leaving || r.dying {
 		return
 	}
+	r.dying = true
 	r.log.Debug("the room ends", "why", why)
 	go r.finish(r.ctx, why) // ends by itself; Leave waits for r.done
 }

@@ -3,6 +3,7 @@ package room
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"teahouse/internal/mesh"
@@ -14,6 +15,8 @@ const (
 	// opened may be at it at once.
 	greetingTime = 10 * time.Second
 	maxGreeting  = 64
+	// maxSessions bounds all of them.
+	maxSessions = 2*MaxMembers + maxGreeting
 	// refusalTime is within which time of our greeting a refusal comes.
 	refusalTime = 5 * time.Second
 	// closeAfter is how long a session that we end stays open after the last
@@ -27,6 +30,11 @@ const (
 	// faster is read later, and the far side's queue fills.
 	messageRate  = 100 // a second
 	messageBurst = 600
+	// greetingMost is how many messages may come before the greeting is done:
+	// each costs a verification. Who was dialled may say more, because it can
+	// be done before we are.
+	greetingMost       = 8
+	greetingMostDialed = 64
 )
 
 // sessionState is how far a session has come.
@@ -52,7 +60,11 @@ type session struct {
 	closing   chan struct{} // closed before net is: whoever waits for the room gives up
 
 	// Owned by the goroutine that delivers messages.
-	limit bucket
+	limit  bucket
+	before int // messages that came before the greeting was done
+
+	// Atomic.
+	greeted atomic.Bool // the greeting is done
 
 	// Owned by the room.
 	state  sessionState
@@ -65,6 +77,7 @@ type session struct {
 	far    *far
 	path   mesh.Path
 	up     bool
+	others bucket    // peers that it names and nobody else does
 	end    time.Time // when closing: the latest
 }
 
@@ -80,6 +93,13 @@ func (s *session) role() (ours, theirs uint8) {
 func (s *session) message(data []byte) {
 	if !s.room.sleep(s.limit.wait(time.Now()), s.closing) {
 		return
+	}
+	if !s.greeted.Load() {
+		s.before++
+		if most := greetingMost; s.before > most && (!s.initiator || s.before > greetingMostDialed) {
+			s.room.post(s.closing, func() { s.misbehaved(errors.New("too many messages before the greeting")) })
+			return
+		}
 	}
 	take, err := s.read(data)
 	switch {
@@ -169,7 +189,9 @@ func (s *session) greet() {
 	p := newProof(r.id, ours, s.net.Binding(), r.cfg.Key)
 	s.told = r.handing.known()
 	s.send(mesh.Urgent, p.appendMessage(nil))
-	s.send(mesh.Urgent, r.freshEntry().appendMessage(nil))
+	if e := r.freshEntry(); e != nil {
+		s.send(mesh.Urgent, e.appendMessage(nil))
+	}
 	s.send(mesh.Urgent, s.told.appendMessage(nil))
 }
 
@@ -201,10 +223,9 @@ func (s *session) takeEntry(e *entry) {
 		r.show(e)
 	case e.Member == r.self:
 		// Soon after the greeting it is how the far side does not let us in;
-		// later it says that the other instance has just come.
-		refused := time.Since(s.opened) < refusalTime
-		r.shownSelf(e, !refused)
-		if refused {
+		// later it says that the other instance has come.
+		r.shownSelf(e, false)
+		if time.Since(s.opened) < refusalTime {
 			r.endSession(s, "refused")
 		}
 	default:
@@ -219,6 +240,7 @@ func (s *session) takeKnown(m *knownMessage) {
 		return
 	}
 	s.room.handing.takeKnown(s.far, m, time.Now())
+	s.room.handingMoved()
 }
 
 func (s *session) takeEpoch(m *epochMessage) {
@@ -227,8 +249,8 @@ func (s *session) takeEpoch(m *epochMessage) {
 	}
 	if err := s.room.handing.takeEpoch(s.far, m, time.Now()); err != nil {
 		s.room.count.messagesBad.Add(1)
-		s.room.emitError("epoch", "members hold different keys under one name; the keys are being renewed")
 	}
+	s.room.handingMoved()
 }
 
 func (s *session) takeAdmit(m *admitMessage) {
@@ -237,7 +259,7 @@ func (s *session) takeAdmit(m *admitMessage) {
 		return
 	}
 	if m.Entry.Member == r.self {
-		r.shownSelf(&m.Entry, true)
+		r.shownSelf(&m.Entry, false)
 	} else if e := r.handing.newest(); e != nil && e.origin.Commitment == m.Commitment {
 		r.show(&m.Entry)
 	}
@@ -245,6 +267,7 @@ func (s *session) takeAdmit(m *admitMessage) {
 		return
 	}
 	r.handing.takeAdmit(m, r.isPresent(&m.Entry), time.Now())
+	r.handingMoved()
 }
 
 // meet goes on once the far side has said all three: it is let in, or not.
@@ -288,7 +311,9 @@ func (r *Room) refuse(s *session, why string) {
 
 // settlePair decides which of two sessions with one member stays, and whether
 // that is s. Both sides decide alike: the one that the smaller peer id opened,
-// unless the other is so much older that only one side can still have it.
+// unless the other is so much older that only one side can still have it. (At
+// the very edge of pairWindow the two may decide differently and lose both;
+// then they dial again.)
 func (r *Room) settlePair(s *session) bool {
 	for o := range r.sessions {
 		if o == s || o.state != sessionOpen || o.far.member != s.entry.Member {
@@ -320,6 +345,7 @@ func (r *Room) retire(s *session) {
 func (r *Room) openSession(s *session) {
 	now := time.Now()
 	s.state, s.opened = sessionOpen, now
+	s.greeted.Store(true)
 	member, instance := s.entry.Member, s.entry.Instance
 	v := r.voiceOf(member)
 	s.link.voice.Store(v)
@@ -338,7 +364,8 @@ func (r *Room) openSession(s *session) {
 			}
 			return nil
 		},
-		send: func(message []byte) { s.send(mesh.Urgent, message) },
+		send:    func(message []byte) { s.send(mesh.Urgent, message) },
+		dismiss: func() { r.later(func() { s.misbehaved(errEpochLie) }) },
 	}
 	r.met(s.peer)
 	r.linksChanged()
@@ -346,7 +373,16 @@ func (r *Room) openSession(s *session) {
 		r.post(s.closing, func() { r.pathChanged(s, path, ok) })
 	})
 	r.handing.open(s.far, now)
+	r.wake()
 	s.link.sendReport(v, now, false)
+}
+
+// handingMoved is called after news for handing, which may have to come again
+// sooner than was thought.
+func (r *Room) handingMoved() {
+	if next := r.handing.next; !next.IsZero() && next.Before(r.next) {
+		r.wake()
+	}
 }
 
 // misbehaved ends a session whose far side broke the protocol.
@@ -380,32 +416,47 @@ func (r *Room) newSession(n mesh.Session) *session {
 	return &session{
 		room: r, net: n, peer: n.Peer(), initiator: n.Initiator(), closing: make(chan struct{}),
 		link: &link{plane: r.plane, net: n}, born: time.Now(),
-		limit: bucket{rate: messageRate, burst: messageBurst},
+		limit:  bucket{rate: messageRate, burst: messageBurst},
+		others: bucket{rate: hearsayRate, burst: hearsayBurst},
 	}
 }
 
-// begin starts a session, if there is room for it.
+// begin starts a session, if there is room for it. Those that have not said
+// who they are give way to newer ones: the oldest where there are too many, and
+// an earlier one of the same peer, which may be dead by now.
 func (r *Room) begin(s *session) {
+	var oldest, same *session
 	greeting := 0
 	for o := range r.sessions {
-		if o.state == sessionGreeting && !o.initiator {
-			greeting++
-			if o.peer == s.peer && !s.initiator {
-				greeting = maxGreeting // one at a time
-			}
+		if o.state != sessionGreeting || o.initiator || s.initiator {
+			continue
+		}
+		greeting++
+		if oldest == nil || o.born.Before(oldest.born) {
+			oldest = o
+		}
+		if o.peer == s.peer {
+			same = o
 		}
 	}
-	if r.leaving || !s.initiator && greeting >= maxGreeting || len(r.sessions) >= 2*MaxMembers {
+	if same != nil {
+		r.refuse(same, "greeted anew")
+	} else if greeting >= maxGreeting {
+		r.refuse(oldest, "did not say who it is while others wait")
+	}
+	if r.leaving || len(r.sessions) >= maxSessions {
 		r.count.sessionsRefused.Add(1)
 		_ = s.net.Close() // it has not begun
 		return
 	}
 	r.sessions[s] = struct{}{}
+	r.peers[s.peer]++
 	r.watch(s)
 	s.net.Start(s.message, s.link.packet)
 	if s.initiator {
 		s.greet()
 	}
+	r.wake()
 }
 
 // watch tells the room when a session has ended.
@@ -439,6 +490,7 @@ func (r *Room) endSession(s *session, reason string) {
 		return
 	}
 	r.loseLink(s, reason)
+	r.unpeer(s)
 	s.link.voice.Store(nil)
 	s.state, s.end = sessionClosing, time.Now().Add(closeAfter)
 	r.wake()
@@ -483,9 +535,21 @@ func (r *Room) loseLink(s *session, reason string) {
 	r.linksChanged()
 }
 
+// unpeer takes a session out of those that count as being with its peer; its
+// state is about to become closing.
+func (r *Room) unpeer(s *session) {
+	if s.state == sessionClosing {
+		return
+	}
+	if r.peers[s.peer]--; r.peers[s.peer] == 0 {
+		delete(r.peers, s.peer)
+	}
+}
+
 // forgetSession ends our part in a session.
 func (r *Room) forgetSession(s *session, reason string) {
 	r.loseLink(s, reason)
+	r.unpeer(s)
 	s.state = sessionClosing
 	delete(r.sessions, s)
 	close(s.closing)

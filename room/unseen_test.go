@@ -402,7 +402,10 @@ func TestBadBroadcasts(t *testing.T) {
 		box := newBeaconBox(&x.secret)
 		good := box.seal(topic, x.node.Self())
 		bad := [][]byte{
-			{}, {1}, {9, 9}, good[:len(good)-1],
+			{},
+			{1},
+			{9, 9},
+			good[:len(good)-1],
 			box.seal("another topic", x.node.Self()),
 			box.seal(topic, a.node.Self()), // of somebody else
 		}
@@ -447,6 +450,129 @@ func TestBadBroadcasts(t *testing.T) {
 		}
 		if passed == 0 || passed > 120 {
 			t.Errorf("%d of 1000 broadcasts under an unknown epoch passed", passed)
+		}
+	})
+}
+
+// TestReplayedEntriesDoNotSupersede: what others show of our own key is no sign of life of
+// another instance: it must not throw us out.
+func TestReplayedEntriesDoNotSupersede(t *testing.T) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
+		a := s.enter("a")
+		b := s.enter("b", func(c *Config) { c.Instance = 5 })
+		s.gather(3 * time.Second)
+		old := entry{Peer: a.node.Self().ID, Instance: 9, Salt: newSalt(), Sequence: 3, Nick: "b"}
+		if err := old.sign(b.room.id, b.cfg.Key, a.node.SignAsHost); err != nil {
+			t.Fatal(err)
+		}
+		err := a.room.call(func() { // a plays what b said long ago, before b's home was restored
+			known := a.room.handing.known()
+			m := admitMessage{Number: known.Number, Commitment: known.Commitment, Entry: old}
+			for n := range a.room.sessions {
+				n.send(mesh.Urgent, m.appendMessage(nil))
+				n.send(mesh.Urgent, old.appendMessage(nil))
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if err := b.room.Err(); err != nil {
+			t.Fatalf("b was thrown out: %v", err)
+		}
+		time.Sleep(2 * presenceGone)
+		s.gather(10 * time.Second)
+		if !slices.Equal(b.raised, []uint64{10}) {
+			t.Errorf("raised %v, want 10: above what was shown", b.raised)
+		}
+	})
+}
+
+// TestOwnWordWins: what members say of others does not replace what these say
+// of themselves, and is bounded.
+func TestOwnWordWins(t *testing.T) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
+		a, b := s.enter("a"), s.enter("b")
+		s.gather(3 * time.Second)
+		time.Sleep(time.Minute)
+		var junk []mesh.Peer
+		for i := range byte(200) {
+			junk = append(junk, mesh.Peer{ID: mesh.PeerIDOf(goldKey(i).Public().(ed25519.PublicKey)), Addrs: []mesh.Addr{"/memory/junk"}})
+		}
+		s.intrude(s.secret, func(x *intruder, n mesh.Session) {
+			p := x.proof(n)
+			none := (&knownMessage{}).appendMessage(nil)
+			x.send(n, p.appendMessage(nil), x.entry().appendMessage(nil), none)
+			if n.Peer() != a.node.Self().ID {
+				return
+			}
+			time.Sleep(50 * time.Millisecond) // until it is a member
+			x.send(n, appendPeersMessage(nil, []mesh.Peer{{ID: b.node.Self().ID, Addrs: []mesh.Addr{"/memory/trap"}}}))
+			for i := 0; i < len(junk); i += maxPeers {
+				x.send(n, appendPeersMessage(nil, junk[i:min(i+maxPeers, len(junk))]))
+			}
+		})
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		err := a.room.call(func() {
+			if c := a.room.seeking.candidates[b.node.Self().ID]; c == nil || !slices.Equal(c.addrs, b.node.Self().Addrs) {
+				t.Errorf("a knows b as %+v", c)
+			}
+			named := 0
+			for _, c := range a.room.seeking.candidates {
+				if slices.Contains(c.addrs, "/memory/junk") {
+					named++
+				}
+			}
+			if named == 0 || named > hearsayBurst+5 {
+				t.Errorf("a took %d of %d peers on one member's word", named, len(junk))
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestGreetingsMakeRoom: peers that say nothing do not keep others out.
+func TestGreetingsMakeRoom(t *testing.T) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
+		a := s.enter("a")
+		for range 2 * maxGreeting {
+			n, err := s.memory.Node(nil).Open(s.t.Context(), a.node.Self(), s.secret.door())
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.Start(func([]byte) {}, func([]byte, time.Time) {})
+		}
+		synctest.Wait()
+		b := s.enter("b")
+		s.gather(time.Second)
+		s.talk(5, b)
+		wantAll(t, "a hears b", a.numbers(b), 0, 5)
+	})
+}
+
+// TestTooManyWordsBeforeTheGreeting: each costs a verification.
+func TestTooManyWordsBeforeTheGreeting(t *testing.T) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
+		a := s.enter("a")
+		none := (&knownMessage{}).appendMessage(nil)
+		x := s.intrude(s.secret, func(x *intruder, n mesh.Session) {
+			for range greetingMost + 1 {
+				x.send(n, none)
+			}
+		})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		for _, n := range x.sessions {
+			if n.Initiator() && n.Err() == nil {
+				t.Error("the session is still open")
+			}
+		}
+		if a.node.Penalties(x.node.Self().ID) == 0 {
+			t.Error("not penalised")
 		}
 	})
 }

@@ -1,0 +1,194 @@
+package room
+
+import (
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"teahouse/internal/mesh"
+)
+
+// TestReportsMeasure: two links that report to each other know the round trip
+// and whether they are heard.
+func TestReportsMeasure(t *testing.T) {
+	onStage(t, mesh.MemoryConfig{Wire: mesh.Wire{Latency: 30 * time.Millisecond}}, func(t *testing.T, s *stage) {
+		a, b := s.enter("a"), s.enter("b")
+		s.gather(5 * time.Second)
+		s.talk(200, a)
+		for _, p := range s.people {
+			links := p.room.Links()
+			if len(links) != 1 {
+				t.Fatalf("%s has %d links", p.name, len(links))
+			}
+			if l := links[0]; !l.Up || !l.Hears || l.RTT < 55*time.Millisecond || l.RTT > 70*time.Millisecond {
+				t.Errorf("%s: up %v, hears %v, round trip %v", p.name, l.Up, l.Hears, l.RTT)
+			}
+		}
+		if l := b.room.Links()[0]; l.Received != 200 || l.Lost != 0 || l.Member != a.member() {
+			t.Errorf("b received %d, lost %d of %x", l.Received, l.Lost, l.Member[:3])
+		}
+		if l := a.room.Links()[0]; l.PeerReceived != 200 || l.PeerLost != 0 {
+			t.Errorf("a was told that %d were received, %d lost", l.PeerReceived, l.PeerLost)
+		}
+		// A path that is gone for long is not believed to be heard.
+		s.memory.Partition([]mesh.PeerID{a.node.Self().ID})
+		time.Sleep(reportSilence + time.Second)
+		synctest.Wait()
+		if n := a.room.Hearers(); n != 0 {
+			t.Errorf("heard by %d over a cut wire", n)
+		}
+		if a.room.Links()[0].Up {
+			t.Error("the link is shown as up over a cut wire")
+		}
+	})
+}
+
+// TestRepairMeetsLoss: at 20 and 30 % loss less than about 1 % of frames stay
+// lost, once the reports have told of it.
+func TestRepairMeetsLoss(t *testing.T) {
+	for _, loss := range []float64{0, 0.05, 0.20, 0.30} {
+		cfg := mesh.MemoryConfig{Seed: 5, Wire: mesh.Wire{Latency: 20 * time.Millisecond, Loss: loss}}
+		onStage(t, cfg, func(t *testing.T, s *stage) {
+			a, b := s.enter("a"), s.enter("b")
+			s.gather(10 * time.Second)
+			s.talk(300, a) // until the depth has settled
+			b.numbers(a)
+			before := a.said
+			s.talk(3000, a)
+			heard := b.numbers(a)
+			lost := float64(len(gaps(heard, before, a.said))) / 3000
+			l := a.room.Links()[0]
+			t.Logf("loss %.0f %%: depth %d, %.2f %% stay lost; b counts %d", 100*loss, l.Depth, 100*lost, b.room.Links()[0].Lost)
+			if lost > 0.015 {
+				t.Errorf("%.2f %% of frames stay lost at %.0f %%", 100*lost, 100*loss)
+			}
+			if loss == 0 && l.Depth != 0 {
+				t.Errorf("depth %d without loss", l.Depth)
+			}
+		})
+	}
+}
+
+// TestDoubledAndReordered: each frame is heard once however often it comes.
+func TestDoubledAndReordered(t *testing.T) {
+	cfg := mesh.MemoryConfig{Seed: 6, Wire: mesh.Wire{Latency: 5 * time.Millisecond, Jitter: 90 * time.Millisecond, Double: 0.5}}
+	onStage(t, cfg, func(t *testing.T, s *stage) {
+		a, b := s.enter("a"), s.enter("b")
+		s.gather(10 * time.Second)
+		s.talk(500, a)
+		heard := b.numbers(a)
+		if len(heard) != 500 || len(gaps(heard, 0, 500)) != 0 {
+			t.Errorf("%d frames heard, missing %v", len(heard), gaps(heard, 0, 500))
+		}
+		if b.room.Stats().FramesReplayed < 100 {
+			t.Error("the wire doubled nothing: the test sees nothing")
+		}
+	})
+}
+
+// TestReception compares with a plain count over random losses.
+func TestReception(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	for range 200 {
+		var r reception
+		first := random.Uint32()
+		n := 100 + random.IntN(2000)
+		got, direct := make([]bool, n), make([]bool, n)
+		var received, repaired uint64
+		for i := range n {
+			for back := range 4 { // copies, as repair sends them
+				j := i - back
+				if j < 0 || got[j] || random.IntN(3) != 0 && i > 0 {
+					continue
+				}
+				got[j], direct[j] = true, back == 0
+				received++
+				if back > 0 {
+					repaired++
+				}
+				r.frame(first+uint32(j), uint32(j*960), back > 0, time.Duration(i)*20*time.Millisecond)
+			}
+		}
+		highest := n - 1
+		for !got[highest] {
+			highest--
+		}
+		var lost, unaided uint64
+		for i := range max(0, highest-settleAfter) {
+			if !got[i] {
+				lost++
+			}
+			if !direct[i] {
+				unaided++
+			}
+		}
+		if r.received != received || r.repaired != repaired || r.late != 0 || r.lost != lost || r.unaided != unaided {
+			t.Fatalf("counted %d received %d repaired %d late %d lost %d unaided, want %d %d 0 %d %d",
+				r.received, r.repaired, r.late, r.lost, r.unaided, received, repaired, lost, unaided)
+		}
+		if r.highest != first+uint32(highest) {
+			t.Fatal("wrong highest counter")
+		}
+	}
+}
+
+func TestReceptionEdges(t *testing.T) {
+	var r reception
+	r.frame(10, 0, false, 0)
+	r.frame(10+40, 40*960, false, 800*time.Millisecond) // 39 lost, of which some are judged
+	if want := uint64(40 - settleAfter - 1); r.lost != want {
+		t.Errorf("%d lost, want %d", r.lost, want)
+	}
+	r.frame(12, 2*960, true, 900*time.Millisecond)
+	if r.late != 1 {
+		t.Errorf("%d late, want 1", r.late)
+	}
+	lost := r.lost
+	r.frame(1<<30, 0, false, time.Second) // another stream altogether
+	if r.lost != lost || r.highest != 1<<30 {
+		t.Errorf("a jump counted %d lost", r.lost-lost)
+	}
+	if longest, _ := r.takeBursts(); longest == 0 {
+		t.Error("no burst was seen")
+	}
+	var j reception
+	for i := range 1000 { // RFC 3550: alternating transit of ±d gives a jitter of 2d
+		d := time.Duration(i%2) * 10 * time.Millisecond
+		j.frame(uint32(i), uint32(i*960), false, time.Duration(i)*20*time.Millisecond+d)
+	}
+	if j.jitter < 9900 || j.jitter > 10100 {
+		t.Errorf("jitter %.0f µs, want 10000", j.jitter)
+	}
+}
+
+func TestRepairDepthPolicy(t *testing.T) {
+	for _, tt := range []struct {
+		loss float64
+		want int
+	}{{0, 0}, {0.005, 0}, {0.03, 1}, {0.09, 1}, {0.15, 2}, {0.25, 3}, {0.5, 3}} {
+		var d repairDepth
+		now := time.Unix(0, 0)
+		var received, lost float64
+		for range 60 {
+			now = now.Add(reportEvery)
+			received += 25 * (1 - tt.loss)
+			lost += 25 * tt.loss
+			d.report(now, uint32(received+lost), 0, uint32(lost))
+		}
+		if d.depth != tt.want {
+			t.Errorf("at %.1f %% loss: depth %d, want %d", 100*tt.loss, d.depth, tt.want)
+		}
+		for range 80 { // the loss goes
+			now = now.Add(reportEvery)
+			received += 25
+			d.report(now, uint32(received+lost), 0, uint32(lost))
+		}
+		if d.depth != 0 {
+			t.Errorf("40 s after %.1f %% loss: depth %d", 100*tt.loss, d.depth)
+		}
+		if got := d.report(now, 3, 0, 0); got != 0 { // the far side begins anew
+			t.Errorf("a restart of the far side: depth %d", got)
+		}
+	}
+}
