@@ -183,7 +183,7 @@ func (s *System) rescan() error {
 		}
 		s.up = false
 	}
-	if err := pa.Initialize(); err != nil {
+	if err := initialize(); err != nil {
 		for d := range s.devices {
 			if d.down == nil {
 				s.keeper.events = append(s.keeper.events, Event{Microphone: d.capture, Err: err})

@@ -99,7 +99,7 @@ func Open(config Config) (*System, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	quiet()
-	if err := pa.Initialize(); err != nil {
+	if err := initialize(); err != nil {
 		loud()
 		inUse.Store(false)
 		return nil, fmt.Errorf("open sound system: %w", err)

@@ -24,6 +24,17 @@ import (
 func quiet() { C.th_quiet() }
 func loud()  { C.th_loud() }
 
+// errUnconfigured: initialising PortAudio would end the process.
+var errUnconfigured = errors.New("ALSA knows no devices at all: its configuration is missing or empty (usually /usr/share/alsa/alsa.conf)")
+
+// initialize is PortAudio's, where it is safe to call.
+func initialize() error {
+	if C.th_configured() == 0 {
+		return errUnconfigured
+	}
+	return pa.Initialize()
+}
+
 // Errors of a stream that its device acts on.
 var (
 	errDead        = errors.New("no callback came for 500 ms")

@@ -68,6 +68,10 @@ int th_wake_open(int *to_read, int *to_write);
 // th_wake writes to a wake descriptor.
 void th_wake(int fd);
 
+// th_configured tells whether PortAudio may be initialised: 0 where it would end
+// the process, because ALSA has no configuration (configured.c).
+int th_configured(void);
+
 // th_quiet keeps what C libraries print to stderr away from the terminal; it
 // does not touch descriptor 2, so what Go prints is not lost. th_loud ends it.
 void th_quiet(void);
