@@ -63,8 +63,10 @@ func explain(err error) *failure {
 		return wrap(err, exitUsage, "usage", "%v", err)
 	case errors.Is(err, syscall.EADDRINUSE):
 		return wrap(err, exitOther, "port", "%v: stop the program that listens there, or give other addresses with --listen", err)
-	case errors.Is(err, syscall.ENOSPC):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return wrap(err, exitOther, "disk", "%v: free some space and start again", err)
+	case errors.Is(err, syscall.EROFS):
+		return wrap(err, exitOther, "disk", "%v: make it writable, or choose another directory with --home", err)
 	case errors.As(err, &path) && errors.Is(err, fs.ErrPermission):
 		return wrap(err, exitOther, "permission", "%v: make it yours, or choose another directory with --home", err)
 	default:

@@ -158,6 +158,10 @@ func (t *talk) start(devices *sound) (*control, error) {
 	return server, err
 }
 
+// sayAlone is how long nobody may be met before people are told: over 2 s, in
+// which a node far away answers.
+const sayAlone = 5 * time.Second
+
 // stay waits for the reason to end, and makes an error of those that are one.
 func (t *talk) stay() error {
 	a := t.app
@@ -171,13 +175,21 @@ func (t *talk) stay() error {
 	if t.voice.For > 0 {
 		over = time.After(t.voice.For)
 	}
-	var met <-chan time.Time
+	var met, alone <-chan time.Time
+	if t.network.Wait > 0 || len(t.network.Peer) > 0 {
+		poll := time.NewTicker(100 * time.Millisecond)
+		defer poll.Stop()
+		met = poll.C
+	}
 	if t.network.Wait > 0 {
 		deadline := time.NewTimer(t.network.Wait)
 		defer deadline.Stop()
-		poll := time.NewTicker(100 * time.Millisecond)
-		defer poll.Stop()
-		tooLate, met = deadline.C, poll.C
+		tooLate = deadline.C
+	}
+	if len(t.network.Peer) > 0 {
+		patience := time.NewTimer(sayAlone)
+		defer patience.Stop()
+		alone = patience.C
 	}
 	for {
 		select {
@@ -195,8 +207,10 @@ func (t *talk) stay() error {
 			return nil
 		case <-met:
 			if t.house.met() {
-				tooLate, met = nil, nil
+				tooLate, met, alone = nil, nil, nil
 			}
+		case <-alone:
+			t.hub.publish(newError(fail(exitNetwork, "network", "no node named with --peer answers yet: trying on, less and less often up to once a minute"), ""))
 		case <-tooLate:
 			return fail(exitNetwork, "network", "no other node of the network %q was met within %v: check --network and --peer, and that a node runs there", t.house.networkName, t.network.Wait)
 		case <-ended:
