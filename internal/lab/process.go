@@ -83,13 +83,19 @@ type Process struct {
 	news   chan struct{} // closed and replaced when anything above changes
 }
 
+// urgent wraps the program of an urgent spec. chrt needs root, and a kernel
+// that lets it.
+func (s Spec) urgent() Spec {
+	if s.Urgent && exec.Command("chrt", "--rr", "1", "true").Run() == nil {
+		s.Path, s.Args = "chrt", append([]string{"--rr", "1", s.Path}, s.Args...)
+	}
+	return s
+}
+
 // Start starts a program.
 func Start(spec Spec) (*Process, error) {
 	ctx := context.Background() // a process ends by Kill, or with the lab
-	// chrt needs root, and a kernel that lets it.
-	if spec.Urgent && exec.Command("chrt", "--rr", "1", "true").Run() == nil {
-		spec.Path, spec.Args = "chrt", append([]string{"--rr", "1", spec.Path}, spec.Args...)
-	}
+	spec = spec.urgent()
 	var cmd *exec.Cmd
 	if spec.Host != nil {
 		cmd = spec.Host.Command(ctx, spec.Path, spec.Args...)

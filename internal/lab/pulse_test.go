@@ -43,7 +43,7 @@ func TestPulse(t *testing.T) {
 	for _, r := range recordings {
 		r.Stop()
 	}
-	d, c, err := PlayedAfter(recordings[0], recordings[1])
+	d, c, err := PlayedAfter(recordings[0], recordings[1], 0)
 	if err != nil {
 		t.Fatal(err)
 	}

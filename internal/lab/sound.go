@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -9,8 +10,7 @@ import (
 
 // Parameters of [Compare].
 const (
-	window = Rate / 2         // samples that are aligned and correlated together
-	slack  = Rate * 30 / 1000 // how far each window may be out of the common delay
+	window = Rate / 2 // samples that are aligned and correlated together
 	// A window of the reference quieter than this part of its loudest one is
 	// not correlated: -40 dB, where a codec's noise outweighs the speech.
 	quietWindow = 0.01
@@ -20,7 +20,7 @@ const (
 // Window is how one half second of the reference came through.
 type Window struct {
 	At          time.Duration // in the reference
-	Lag         time.Duration // of the sound against Comparison.Delay, within 30 ms
+	Lag         time.Duration // of the sound against Comparison.Delay
 	Correlation float64       // -1 to 1
 }
 
@@ -34,6 +34,7 @@ type Gap struct {
 type Comparison struct {
 	Delay   time.Duration // of the sound against the reference, as a whole
 	Windows []Window      // only those in which the reference speaks
+	Lag     time.Duration // the median of theirs
 	Median  float64       // of their correlations
 	Worst   float64
 	Gaps    []Gap // of 20 ms and more
@@ -50,6 +51,13 @@ func (c Comparison) String() string {
 // not. Sound must hold all of the reference: what is missing at its end counts
 // as silence.
 func Compare(reference, sound []float32) (Comparison, error) {
+	return CompareWithin(reference, sound, 30*time.Millisecond)
+}
+
+// CompareWithin is Compare for a delay that moves: each half second may be out
+// of the common delay by as much as d.
+func CompareWithin(reference, sound []float32, d time.Duration) (Comparison, error) {
+	slack := samples(d)
 	if len(reference) < window {
 		return Comparison{}, fmt.Errorf("a reference of %v is too short to compare", duration(len(reference)))
 	}
@@ -69,7 +77,7 @@ func Compare(reference, sound []float32) (Comparison, error) {
 			lags = append(lags, 0)
 			continue
 		}
-		lag, corr := align(ref, sound, at+delay)
+		lag, corr := align(ref, sound, at+delay, slack)
 		lags = append(lags, lag)
 		c.Windows = append(c.Windows, Window{At: duration(at), Lag: duration(lag), Correlation: corr})
 	}
@@ -79,13 +87,15 @@ func Compare(reference, sound []float32) (Comparison, error) {
 	}
 	slices.Sort(all)
 	c.Worst, c.Median = all[0], all[len(all)/2]
+	late := slices.SortedFunc(slices.Values(c.Windows), func(a, b Window) int { return cmp.Compare(a.Lag, b.Lag) })
+	c.Lag = late[len(late)/2].Lag
 	c.Gaps = gaps(reference, sound, delay, lags, loudest)
 	return c, nil
 }
 
 // align finds the shift of at most slack samples at which sound, from at on,
 // is most like ref, and the normalised correlation there.
-func align(ref, sound []float32, at int) (lag int, best float64) {
+func align(ref, sound []float32, at, slack int) (lag int, best float64) {
 	from := at - slack
 	piece := make([]float64, len(ref)+2*slack) // zeros where there is no sound
 	for i := range piece {
@@ -189,6 +199,7 @@ func gaps(reference, sound []float32, delay int, lags []int, loudest float64) (f
 func quietNear(reference []float32, at, n int, level float64) bool {
 	const block = Rate / 200
 	n = max(n*3/4/block, 1) * block // a fade at both edges is not silent
+	const slack = Rate * 30 / 1000
 	for from := max(0, at-slack); from <= at+slack && from+n <= len(reference); from += block / 5 {
 		quiet := true
 		for i := from; i < from+n && quiet; i += block {

@@ -59,7 +59,3 @@ func decode(ctx context.Context, input ...string) ([]float32, error) {
 	}
 	return pcm, nil
 }
-
-func samples(d time.Duration) int { return int(d * Rate / time.Second) }
-
-func duration(samples int) time.Duration { return time.Duration(samples) * time.Second / Rate }

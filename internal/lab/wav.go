@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"time"
 )
 
 // Rate is the sample rate of all sound in the lab, in Hz.
@@ -102,3 +103,7 @@ func WriteWAV(file string, mono []float32) error {
 	}
 	return os.WriteFile(file, data, 0o600)
 }
+
+func samples(d time.Duration) int { return int(d * Rate / time.Second) }
+
+func duration(samples int) time.Duration { return time.Duration(samples) * time.Second / Rate }

@@ -5,5 +5,6 @@
 //	.ci/lab                                              all of them, as CI does
 //	go test -tags lab,nolibopusfile -v ./internal/lab/scenario
 //
-// Every test prints what it measured (-v shows it).
+// Every test prints what it measured (-v shows it). Those that judge sound run
+// alone; the others come after them, side by side.
 package scenario

@@ -139,6 +139,7 @@ func newRoom(t *testing.T, n mesh.Network, secret room.Secret, e *ear, nick stri
 // Issue 2, item 2: two rooms in one process stay apart. One process sits in
 // the green and the black room; each of two others in one of them.
 func TestTwoRoomsInOneProcess(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	s.bootstrap(t, nil)
 	both, nw := newNode(t, s)

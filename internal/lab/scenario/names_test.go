@@ -104,6 +104,7 @@ func strays(packets []lab.Packet, hosts []netip.Addr) (found []string) {
 // Issue 2, item 4, and promises P1 and P3: a capture of a whole session holds
 // no name, and packets to configured and learnt addresses alone.
 func TestNamesStayOffTheWire(t *testing.T) {
+	t.Parallel()
 	packets, hosts, secrets, after := captured(t)
 	kinds := make(map[string]int)
 	for _, p := range packets {
@@ -127,6 +128,7 @@ func TestNamesStayOffTheWire(t *testing.T) {
 
 // Issue 2, item 4: the same test finds a build that leaks on purpose.
 func TestNamesOnTheWireAreFound(t *testing.T) {
+	t.Parallel()
 	packets, _, secrets, _ := captured(t, "mutant_leak")
 	found := lab.FindSecrets(packets, secrets)
 	for _, f := range found {
@@ -172,6 +174,7 @@ func overheard(t *testing.T, tags ...string) ([]lab.Packet, []lab.Secret) {
 
 // Promise P3 within the network: neither gossip nor the DHT tells a name.
 func TestNamesStayOutOfGossipAndDHT(t *testing.T) {
+	t.Parallel()
 	packets, secrets := overheard(t)
 	for _, f := range lab.FindSecrets(packets, secrets) {
 		t.Errorf("told to a stranger: %v", f)
@@ -180,6 +183,7 @@ func TestNamesStayOutOfGossipAndDHT(t *testing.T) {
 
 // The same test finds the beacon that bears a nickname in clear.
 func TestNamesInGossipAreFound(t *testing.T) {
+	t.Parallel()
 	packets, secrets := overheard(t, "mutant_leak")
 	found := lab.FindSecrets(packets, secrets)
 	for _, f := range found {

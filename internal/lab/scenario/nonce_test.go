@@ -128,6 +128,7 @@ func lives(t *testing.T, short bool, tags ...string) sealed {
 // Issue 2, item 5: over restart, kill -9, a copied home and two live
 // instances, no key ever seals two things with one nonce.
 func TestNoncesNeverRepeat(t *testing.T) {
+	t.Parallel()
 	s := lives(t, false)
 	t.Logf("%d seals with %d keys, %d repeats", s.seals, s.keys, len(s.repeats))
 	for _, r := range s.repeats {
@@ -141,6 +142,7 @@ func TestNoncesNeverRepeat(t *testing.T) {
 
 // The same test catches a build that uses counters again.
 func TestRepeatedNoncesAreCaught(t *testing.T) {
+	t.Parallel()
 	s := lives(t, true, "mutant_nonce")
 	t.Logf("%d seals with %d keys, %d repeats", s.seals, s.keys, len(s.repeats))
 	if len(s.repeats) == 0 {
