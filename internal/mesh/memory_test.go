@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -375,6 +376,25 @@ func TestMemoryPenalties(t *testing.T) {
 		b.Penalise(a.Self().ID, "test")
 		if n := b.Penalties(a.Self().ID); n != 2 {
 			t.Errorf("%d penalties, want 2", n)
+		}
+	})
+}
+
+// What waits is bounded: 256 KiB in the queue, 64 KiB on the way.
+func TestMemoryQueueIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesh.NewMemory(mesh.MemoryConfig{})
+		defer m.Close()
+		ours, _ := join(t, m.Node(nil), m.Node(nil)) // nobody reads
+		const size = 4096
+		for sent := 0; ; sent += size {
+			err := ours.Send(mesh.Bulk, make([]byte, size))
+			if errors.Is(err, mesh.ErrBusy) && sent == (256+64)<<10 {
+				return
+			}
+			if err != nil || sent > (256+64)<<10 {
+				t.Fatalf("after %d bytes: %v", sent, err)
+			}
 		}
 	})
 }

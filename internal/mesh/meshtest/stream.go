@@ -150,26 +150,18 @@ func overtaken(t *testing.T, nets []mesh.Network) (bytes int) {
 	gate, got := make(chan struct{}), make(chan int, 1<<20)
 	theirs.Start(func(b []byte) { <-gate; got <- numberOf(b) }, noPacket)
 	sent := stuff(t, ours, mesh.Bulk, size)
-	// At once when there is room, before the transport has drained the queue.
-	taken := make(chan error, 1)
-	go func() {
-		for {
-			err := ours.Send(mesh.Urgent, numbered(urgent, 10))
-			if !errors.Is(err, mesh.ErrBusy) {
-				taken <- err
-				return
-			}
-			time.Sleep(10 * time.Microsecond)
+	for read := 0; ; { // let some through until the queue takes the urgent one
+		err := ours.Send(mesh.Urgent, numbered(urgent, 10))
+		if err == nil {
+			break
 		}
-	}()
-	for reading := true; reading; {
+		if !errors.Is(err, mesh.ErrBusy) || read == sent {
+			t.Fatalf("urgent after %d of %d were read: %v", read, sent, err)
+		}
 		select {
 		case gate <- struct{}{}:
-		case err := <-taken:
-			if err != nil {
-				t.Fatalf("an urgent message: %v", err)
-			}
-			reading = false
+			read++
+		case <-time.After(time.Millisecond):
 		}
 	}
 	close(gate)
