@@ -9,6 +9,7 @@
 //	state    lock                        held while a node runs
 //	         ports                       the default listening port
 //	         derived/<name>              cached Argon2id results, sealed
+//	         peers/<name>                peers met of one network, sealed
 //	runtime  ctl.sock                    control socket of the running node
 //
 // The four directories are those of the XDG base directory specification, or
@@ -204,7 +205,7 @@ func ownDir(dir string) error {
 
 // sweep removes what a crash between writing aside and renaming left behind.
 func (h *Home) sweep() {
-	for _, dir := range []string{h.Data, h.State, filepath.Join(h.Data, "members"), filepath.Join(h.State, "derived")} {
+	for _, dir := range []string{h.Data, h.State, filepath.Join(h.Data, "members"), filepath.Join(h.State, "derived"), filepath.Join(h.State, "peers")} {
 		entries, err := os.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
