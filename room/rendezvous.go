@@ -144,10 +144,13 @@ func (r *Room) provide(now time.Time) context.CancelFunc {
 	ctx, cancel := context.WithCancel(r.ctx)
 	r.spawn(func() {
 		for pause := provideRetryFirst; ; pause = min(2*pause, provideRetryMost) {
-			err := r.cfg.Network.Provide(ctx, key)
+			attempt, end := context.WithCancel(ctx) // the network goes on with one that did not succeed
+			err := r.cfg.Network.Provide(attempt, key)
 			if err == nil || ctx.Err() != nil {
+				context.AfterFunc(ctx, end)
 				return
 			}
+			end()
 			r.log.Debug("the DHT did not take our record", "err", err)
 			if !r.sleep(jitter(pause, pause/5), ctx.Done()) {
 				return
@@ -192,6 +195,7 @@ func (r *Room) found() {
 		v.findPause = min(2*v.findPause, findMost)
 	}
 	v.findAt = time.Now().Add(jitter(pause, pause/10))
+	r.wake()
 }
 
 // heardOf takes note of a peer that may be in the room, on somebody's word.
