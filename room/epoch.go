@@ -30,7 +30,7 @@ type epoch struct {
 	id       epochID
 	tag      tag
 	sendFrom time.Time // when we begin to send in it, unless skipped
-	skip     bool      // another origin won before we had begun
+	skip     bool      // not: others whom we speak with may not hold it
 	until    time.Time // when we cease to open what is sent in it; zero for the newest
 }
 
@@ -192,7 +192,7 @@ func (s *epochs) take(m *epochMessage, from Member, instance uint64, now time.Ti
 	if !m.Origin.beats(e.origin) {
 		return takenNot, nil
 	}
-	if slices.Contains(s.lost, m.Origin.Commitment) {
+	if s.hasLeft(m.Origin.Commitment) {
 		// We went from it to one that beat it, and that this one now beats:
 		// the order of numbers modulo 2^32 was led round in a circle.
 		return takenNot, errEpochLie
@@ -252,6 +252,18 @@ func (s *epochs) push(e *epoch, now time.Time, delay time.Duration) {
 	s.changedAt = now
 }
 
+// bypass has us send in none of the epochs before number whose time has not
+// come: somebody whom we speak with comes from another origin and is in none
+// before number. Until then one of that origin goes on.
+func (s *epochs) bypass(number uint32, now time.Time) {
+	for _, e := range s.held {
+		e.skip = e.skip || e.sendFrom.After(now) && int32(e.number-number) < 0
+	}
+}
+
+// hasLeft tells whether an origin is one that we were in before the newest.
+func (s *epochs) hasLeft(c commitment) bool { return slices.Contains(s.lost, c) }
+
 // expire drops what is opened no more, and tells whether it did.
 func (s *epochs) expire(now time.Time) bool {
 	before := len(s.held)
@@ -299,13 +311,12 @@ const (
 	stepRenew      // a fresh epoch: we hold different secrets under one name
 )
 
-// owe tells what we owe a visible member that says it holds known. responder:
-// the session was opened by the far end.
-func (s *epochs) owe(m Member, instance uint64, known *knownMessage, responder bool) step {
+// owe tells what we owe a visible member that says it holds known.
+func (s *epochs) owe(m Member, instance uint64, known *knownMessage) step {
 	e := s.newest()
 	none := known.Commitment == commitment{}
 	if e == nil {
-		if none && responder {
+		if none {
 			return stepFound
 		}
 		return stepNone
@@ -327,7 +338,7 @@ func (s *epochs) owe(m Member, instance uint64, known *knownMessage, responder b
 			return stepRenew
 		}
 		return stepNone
-	case slices.Contains(s.lost, known.Commitment):
+	case s.hasLeft(known.Commitment):
 		return let
 	}
 	if theirs := known.origin(); theirs.beats(e.origin) {

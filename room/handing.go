@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
+	"slices"
 	"time"
 )
 
@@ -14,6 +15,15 @@ const (
 	// the news has reached everybody.
 	switchLeast = 100 * time.Millisecond
 	switchMost  = 500 * time.Millisecond
+
+	// foundAfter is how long after joining nobody founds. The one that was
+	// dialled founds; where it has just come itself, the one that dialled
+	// does, foundLater.
+	// And for foundMost nobody founds who is still about to meet somebody, who
+	// may have an epoch.
+	foundAfter = 150 * time.Millisecond
+	foundLater = 50 * time.Millisecond
+	foundMost  = 600 * time.Millisecond
 
 	// In a big room at most one ratchet is made in bigRoomPause, so that a
 	// crowd that arrives does not keep everybody busy; a newcomer may then
@@ -43,11 +53,13 @@ type far struct {
 	member    Member
 	entry     func() *entry // the newest; nil once it is not visible
 	instance  uint64
-	responder bool // the far end opened the session
+	responder bool      // the far end opened the session
+	opened    time.Time // when we took it up
 	known     knownMessage
 	// settleAt is until when we wait for news that is on its way to the far
 	// end before we tell it ourselves.
 	settleAt time.Time
+	shared   bool       // it was in one epoch with us
 	lies     int        // how often it held another secret under one name
 	lied     commitment // the origin of which it did last
 	send     func(message []byte)
@@ -70,6 +82,9 @@ type handing struct {
 	// apart tells that those who shared the one before may not share this one.
 	changed func(reason string, apart bool)
 
+	joined  time.Time   // when we came
+	meeting func() bool // tells whether we are about to meet others
+
 	healAt time.Time  // when to heal; zero: nothing is wrong
 	healOf commitment // the origin that is wrong
 	healed time.Time  // the last time
@@ -78,6 +93,7 @@ type handing struct {
 
 // open takes up a far end, of which KNOWN has been read.
 func (h *handing) open(f *far, now time.Time) {
+	f.opened = now
 	h.fars = append(h.fars, f)
 	h.tick(now)
 }
@@ -94,7 +110,14 @@ func (h *handing) drop(f *far) {
 
 // takeKnown takes KNOWN.
 func (h *handing) takeKnown(f *far, m *knownMessage, now time.Time) {
+	follows := h.follows(f)
 	f.known = *m
+	if e := h.newest(); e != nil && e.origin.Commitment == m.Commitment {
+		f.shared = true
+		if follows {
+			h.bypass(m.Number, now)
+		}
+	}
 	h.tick(now)
 }
 
@@ -138,6 +161,9 @@ func (h *handing) takeAdmit(m *admitMessage, present bool, now time.Time) {
 	if present {
 		h.entitle(m.Entry.Member, m.Entry.Instance)
 	}
+	if slices.ContainsFunc(h.fars, func(f *far) bool { return f.member == m.Entry.Member && h.follows(f) }) {
+		h.bypass(m.Number, now)
+	}
 	if h.raise(m.Commitment, m.Number, now, h.delay()) {
 		h.announce("someone was let in", false, now)
 	}
@@ -147,16 +173,21 @@ func (h *handing) takeAdmit(m *admitMessage, present bool, now time.Time) {
 // delay is how long to go on sending in the epoch before.
 func (h *handing) delay() time.Duration { return min(switchLeast+h.rtt(), switchMost) }
 
-// aloneIn tells that no far end shares the newest origin.
+// aloneIn tells that nobody hears us in the epochs that we hold: no far end
+// shares the newest origin or has shared one before it.
 func (h *handing) aloneIn() bool {
 	e := h.newest()
+	alone := true
 	for _, f := range h.fars {
-		if f.known.Commitment == e.origin.Commitment {
-			return false
-		}
+		f.shared = f.shared || f.known.Commitment == e.origin.Commitment || h.hasLeft(f.known.Commitment)
+		alone = alone && !f.shared
 	}
-	return true
+	return alone
 }
+
+// follows tells that a far end is still in an origin that we shared with it
+// and have left.
+func (h *handing) follows(f *far) bool { return h.hasLeft(f.known.Commitment) }
 
 // announce tells every far end what we hold now.
 func (h *handing) announce(reason string, apart bool, now time.Time) {
@@ -180,8 +211,12 @@ func (h *handing) tick(now time.Time) time.Time {
 		if f.entry() == nil {
 			continue
 		}
-		switch h.owe(f.member, f.instance, &f.known, f.responder) {
+		switch h.owe(f.member, f.instance, &f.known) {
 		case stepFound:
+			if at := h.foundAt(f); at.After(now) {
+				h.soonest(at)
+				continue
+			}
 			h.renewNow(0, now)
 			h.announce("founded", true, now)
 			h.hand(f, now)
@@ -208,6 +243,22 @@ func (h *handing) tick(now time.Time) time.Time {
 	return h.next
 }
 
+// foundAt is when to found a room with a far end that has no epoch either.
+func (h *handing) foundAt(f *far) time.Time {
+	at := h.joined.Add(foundAfter)
+	if h.meeting() {
+		at = h.joined.Add(foundMost)
+	}
+	if f.responder {
+		return at
+	}
+	at = at.Add(foundLater)
+	if opened := f.opened.Add(foundLater + h.rtt()); opened.After(at) {
+		at = opened
+	}
+	return at
+}
+
 func (h *handing) soonest(at time.Time) {
 	if !at.IsZero() && (h.next.IsZero() || at.Before(h.next)) {
 		h.next = at
@@ -220,6 +271,7 @@ func (h *handing) hand(f *far, now time.Time) {
 	f.send(m.appendMessage(nil))
 	h.entitle(f.member, f.instance)
 	f.known = h.known() // unless it says otherwise
+	f.shared = true
 	f.settleAt = now.Add(h.delay())
 }
 
@@ -237,6 +289,9 @@ func (h *handing) admit(newcomers []*far, now time.Time) {
 		h.soonest(wait)
 		return
 	default:
+		if slices.ContainsFunc(newcomers, h.follows) {
+			h.bypass(h.newest().number+1, now)
+		}
 		newcomers = h.change(newcomers, h.delay(), now)
 	}
 	h.let(newcomers, now)
@@ -274,7 +329,7 @@ func (h *handing) change(newcomers []*far, delay time.Duration, now time.Time) [
 		if f.entry() == nil {
 			continue
 		}
-		switch h.owe(f.member, f.instance, &f.known, f.responder) {
+		switch h.owe(f.member, f.instance, &f.known) {
 		case stepHand:
 			h.hand(f, now)
 		case stepAdmit:

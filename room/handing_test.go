@@ -63,6 +63,7 @@ func (c *council) sit(name string) *seat {
 		members: func() int { return len(s.roster) },
 		rtt:     func() time.Duration { return 20 * time.Millisecond },
 		changed: func(string, bool) { s.check() },
+		meeting: func() bool { return false },
 	}
 	c.seats = append(c.seats, s)
 	return s

@@ -300,9 +300,29 @@ func TestMerge(t *testing.T) {
 					}
 				}
 				s.memory.Heal()
-				t.Logf("one room %v after the network had healed", s.gather(90*time.Second))
-				// The talk within each group must not suffer; all hear all now.
+				start := time.Now()
+				for synctest.Wait(); together(s.people) != ""; synctest.Wait() {
+					if time.Since(start) > 90*time.Second {
+						t.Fatalf("not one room: %s", together(s.people))
+					}
+					for _, p := range s.people {
+						p.say()
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+				t.Logf("one room %v after the network had healed", time.Since(start))
+				s.talk(50, s.people...)
+				for i, p := range s.people { // nobody loses a word of their own group
+					for j, q := range s.people {
+						if i != j && i%2 == j%2 {
+							wantAll(t, p.name+" hears "+q.name, p.numbers(q), 0, q.said)
+						}
+					}
+				}
 				s.forget()
+				for _, p := range s.people {
+					p.said = 0
+				}
 				s.talk(20, s.people...)
 				for _, p := range s.people {
 					for _, q := range s.people {

@@ -154,6 +154,19 @@ func newRoom(cfg Config) *Room {
 	return r
 }
 
+// meeting tells whether sessions are about to open.
+func (r *Room) meeting() bool {
+	if r.seeking.opening > 0 {
+		return true
+	}
+	for s := range r.sessions {
+		if s.state == sessionGreeting {
+			return true
+		}
+	}
+	return false
+}
+
 func newSalt() (s salt) {
 	_, _ = rand.Read(s[:]) // never fails: crypto/rand
 	return s
@@ -173,6 +186,8 @@ func (r *Room) newHanding() *handing {
 		members: func() int { return len(r.roster.present) },
 		rtt:     r.longestRTT,
 		changed: r.epochChanged,
+
+		joined: time.Now(), meeting: r.meeting,
 	}
 }
 
