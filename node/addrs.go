@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -82,8 +83,8 @@ func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
 }
 
 // usable picks from addrs what another node may be told: IP addresses with
-// our transports, specified, and no loopback where there is anything else.
-// Public ones come first, and of each kind QUIC before TCP.
+// our transports, specified, and no loopback where there is anything else, in
+// the order of [inOrder].
 func usable(addrs []ma.Multiaddr) []ma.Multiaddr {
 	var out []ma.Multiaddr
 	elsewhere := false
@@ -96,17 +97,39 @@ func usable(addrs []ma.Multiaddr) []ma.Multiaddr {
 		out = append(out, a)
 	}
 	out = slices.DeleteFunc(out, func(a ma.Multiaddr) bool { return elsewhere && manet.IsIPLoopback(a) })
-	rank := func(a ma.Multiaddr) int {
-		r := 0
+	return inOrder(out)
+}
+
+// inOrder sorts addrs so that those which come first are of many kinds: public
+// before private, QUIC before TCP, IPv4 before IPv6, and a second one of a kind
+// after the first of every kind, because readers stop after a few and an
+// interface may have a dozen IPv6 addresses.
+func inOrder(addrs []ma.Multiaddr) []ma.Multiaddr {
+	type ranked struct {
+		addr      ma.Multiaddr
+		nth, kind int
+	}
+	before := make(map[int]int)
+	all := make([]ranked, 0, len(addrs))
+	for _, a := range addrs {
+		kind := 0
 		if !manet.IsPublicAddr(a) {
-			r += 2
+			kind += 4
 		}
 		if kindOf(a) != onQUIC {
-			r++
+			kind += 2
 		}
-		return r
+		if ip, ok := ipOf(a); ok && !ip.Is4() {
+			kind++
+		}
+		all = append(all, ranked{a, before[kind], kind})
+		before[kind]++
 	}
-	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
+	slices.SortStableFunc(all, func(a, b ranked) int { return cmp.Or(a.nth-b.nth, a.kind-b.kind) })
+	out := make([]ma.Multiaddr, 0, len(all))
+	for _, r := range all {
+		out = append(out, r.addr)
+	}
 	return out
 }
 

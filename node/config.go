@@ -21,13 +21,19 @@ type Config struct {
 	HostKey ed25519.PrivateKey
 	Network Network
 
-	// Listen are multiaddrs; empty means QUIC-v1 and TCP on 0.0.0.0 at ports
-	// that the system chooses. Names (/dns) are refused.
+	// Listen are multiaddrs; empty means [DefaultListen] at ports that the
+	// system chooses. Names (/dns) are refused.
 	Listen []string
 	// Peers are multiaddrs with /p2p/ of nodes to start from. They may be
 	// unreachable: they are tried again with back-off for as long as the
 	// node runs.
 	Peers []string
+	// MDNS looks for nodes of the network on the LANs that Listen can be
+	// reached from, and says that this one is there.
+	MDNS bool
+	// Memory keeps peers of this network from one start to the next; nil keeps
+	// none.
+	Memory Memory
 	// Bootstrap makes this a node for others to start from: larger limits,
 	// and a router for the hallway.
 	Bootstrap bool
@@ -42,6 +48,36 @@ type Config struct {
 	// [net.ListenUDP]. Simulations put their own network here. If set, dials
 	// leave from the first address listened on.
 	ListenUDP func(network string, laddr *net.UDPAddr) (net.PacketConn, error)
+}
+
+// Memory is a place for what a node remembers of the peers of one network. Its
+// methods are called from one goroutine at a time.
+type Memory interface {
+	// Load answers what was stored last, nil for nothing. What was damaged is
+	// no error: it is nothing.
+	Load() ([]byte, error)
+	// Store replaces it, whole or not at all. At most [MaxMemory] bytes.
+	Store([]byte) error
+}
+
+// DefaultListen are QUIC-v1 and TCP at one port, on all IPv4 addresses and, on
+// a machine that has IPv6, on all of its addresses too.
+func DefaultListen(port int) []string {
+	addrs := []string{fmt.Sprintf("/ip4/0.0.0.0/udp/%d/quic-v1", port), fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", port)}
+	if HasIPv6() {
+		addrs = append(addrs, fmt.Sprintf("/ip6/::/udp/%d/quic-v1", port), fmt.Sprintf("/ip6/::/tcp/%d", port))
+	}
+	return addrs
+}
+
+// HasIPv6 tells whether this machine opens IPv6 sockets: some have it
+// switched off, in the kernel or for their containers.
+func HasIPv6() bool {
+	c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6unspecified})
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
 }
 
 // Transport is what may carry voice: a choice that fails closed.
@@ -131,7 +167,7 @@ func (c *Config) check() error {
 		return err
 	}
 	if len(c.Listen) == 0 {
-		c.Listen = []string{"/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0"}
+		c.Listen = DefaultListen(0)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -36,7 +36,7 @@ const (
 // a server (a network of laptops on one LAN has no others).
 func newDHT(h host.Host, n Network) (*dht.IpfsDHT, error) {
 	opts := []dht.Option{
-		dht.ProtocolPrefix(protocol.ID("/teahouse/" + n.ID)),
+		dht.ProtocolPrefix(dhtPrefix(n)),
 		dht.Mode(dht.ModeServer),
 		dht.DisableValues(),
 		dht.AddressFilter(usable),
@@ -51,6 +51,12 @@ func newDHT(h host.Host, n Network) (*dht.IpfsDHT, error) {
 	}
 	return d, nil
 }
+
+// dhtPrefix begins the name of the network's DHT.
+func dhtPrefix(n Network) protocol.ID { return protocol.ID("/teahouse/" + n.ID) }
+
+// dhtProtocol is what every node of the network speaks and no other does.
+func dhtProtocol(n Network) protocol.ID { return dhtPrefix(n) + "/kad/1.0.0" }
 
 // keyCID is where a key lies in the DHT: CIDv1 raw, the key as digest.
 func keyCID(key [32]byte) cid.Cid {
@@ -100,7 +106,7 @@ func (n *Node) keepProviding(ctx context.Context, key cid.Cid, first chan<- erro
 		t := time.NewTimer(jitter(wait))
 		select {
 		case <-t.C:
-		case <-rebooted: // a bootstrap node is back, maybe without its memory
+		case <-rebooted: // there is somebody new to tell, or something new to say
 			t.Stop()
 		case <-ctx.Done():
 			t.Stop()
@@ -116,6 +122,9 @@ func (n *Node) Find(ctx context.Context, key [32]byte, found func(mesh.Peer)) er
 	}
 	ctx, cancel := n.within(ctx)
 	defer cancel()
+	if err := n.awaitNeighbour(ctx); err != nil {
+		return n.ended(err)
+	}
 	seen := 0
 	for info := range n.dht.FindProvidersAsync(ctx, keyCID(key), 0) {
 		if info.ID == n.host.ID() || !validPeer(info.ID) || seen >= maxProviders {
@@ -127,10 +136,15 @@ func (n *Node) Find(ctx context.Context, key [32]byte, found func(mesh.Peer)) er
 		}
 		found(mesh.Peer{ID: mesh.PeerID(info.ID), Addrs: meshAddrs(usable(info.Addrs))})
 	}
+	return n.ended(ctx.Err())
+}
+
+// ended is err, or that the node was closed, which then is why.
+func (n *Node) ended(err error) error {
 	if n.ctx.Err() != nil {
 		return mesh.ErrClosed
 	}
-	return ctx.Err()
+	return err
 }
 
 // within is ctx that also ends with the node.

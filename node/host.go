@@ -153,7 +153,8 @@ func newResources(large bool) (network.ResourceManager, error) {
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}},
-			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perIP}, {PrefixLength: 48, ConnCount: 4 * perIP}},
+			// One IPv6 subnet is what one IPv4 address is: somebody's whole LAN.
+			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 64, ConnCount: perIP}, {PrefixLength: 48, ConnCount: 4 * perIP}},
 		))
 }
 

@@ -54,8 +54,12 @@ type Node struct {
 	throttle    throttle
 	pings       pings
 	dialing     dialing
-	booted      signal
-	hallway     mesh.Topic // bootstrap nodes only
+	meeting     *meeting
+	remembered  *remembered // nil without a Memory
+	// booted fires when what was provided has to be again: a peer to start
+	// from is back, a neighbour was met, our addresses or the clock jumped.
+	booted  signal
+	hallway mesh.Topic // bootstrap nodes only
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -92,7 +96,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		log: cfg.Log, key: cfg.HostKey, carriers: carriers,
 		id:     mesh.PeerIDOf(cfg.HostKey.Public().(ed25519.PublicKey)),
 		gate:   gate{cfg.Gater},
-		topics: newTopicFilter(), sessionLife: sessionLife,
+		topics: newTopicFilter(), sessionLife: sessionLife, meeting: newMeeting(),
 	}
 	if n.noise, err = noise.New(noise.ID, key, nil); err != nil {
 		return nil, fmt.Errorf("noise: %w", err)
@@ -142,12 +146,32 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	for _, info := range peers {
 		n.goTracked(func() { n.keepBootstrapping(info) })
 	}
+	if err := n.startFinding(cfg); err != nil {
+		return err
+	}
 	if cfg.Bootstrap {
 		none := func(mesh.PeerID, []byte) {}
 		all := func(mesh.PeerID, []byte) mesh.Verdict { return mesh.Accept }
 		if n.hallway, err = n.Join(cfg.Network.hallwayTopic(), all, none); err != nil {
 			return fmt.Errorf("hallway: %w", err)
 		}
+	}
+	return nil
+}
+
+// startFinding begins what finds peers that nobody named.
+func (n *Node) startFinding(cfg *Config) error {
+	if !n.goTracked(n.keepMeeting) {
+		return mesh.ErrClosed
+	}
+	if err := n.startWatch(); err != nil {
+		return err
+	}
+	if cfg.MDNS {
+		n.startMDNS(cfg.Network, newMDNSSockets(n.log))
+	}
+	if cfg.Memory != nil {
+		n.startRemembering(cfg.Memory, cfg.Network)
 	}
 	return nil
 }
@@ -241,6 +265,7 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) close() error {
+	n.remembered.close(n) // while those who are connected are
 	n.host.RemoveStreamHandler(roomProtocol)
 	n.host.RemoveStreamHandler(voiceProtocol)
 	n.table.closeAll()

@@ -8,7 +8,7 @@ type bootstrapCmd struct {
 	Network string        `placeholder:"NAME" help:"Network to serve (default: the one in the settings, else lan)."`
 	Listen  []string      `placeholder:"ADDR" sep:"none" help:"Multiaddr to listen on (default: port 7654, UDP and TCP, on all addresses); may be repeated."`
 	Peer    []string      `placeholder:"ADDR" sep:"none" help:"Another bootstrap node: a multiaddr with /p2p/, or a file with one on each line; may be repeated."`
-	MDNS    string        `name:"mdns" default:"off" enum:"on,off" help:"Look for nodes on the local network: on or off."`
+	MDNS    string        `name:"mdns" default:"auto" enum:"auto,on,off" help:"Look for nodes on the local network: on or off (default: on for the network lan alone)."`
 	For     time.Duration `placeholder:"D" help:"End after D."`
 	Wait    time.Duration `placeholder:"D" help:"Give up with exit code 3 if no other node is met within D, such as 30s."`
 	jsonFlag

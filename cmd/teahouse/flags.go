@@ -56,7 +56,7 @@ type networkFlags struct {
 	Peer         []string      `placeholder:"ADDR" sep:"none" help:"Node to start from: a multiaddr with /p2p/, or a file with one on each line; may be repeated."`
 	KeepIdentity bool          `help:"Keep the same peer id from start to start."`
 	Transport    string        `default:"auto" enum:"auto,datagram,quic,tcp" help:"What may carry voice: auto, datagram, quic or tcp."`
-	MDNS         string        `name:"mdns" default:"off" enum:"on,off" help:"Look for nodes on the local network: on or off."`
+	MDNS         string        `name:"mdns" default:"auto" enum:"auto,on,off" help:"Look for nodes on the local network: on or off (default: on for the network lan alone)."`
 	Wait         time.Duration `placeholder:"D" help:"Give up with exit code 3 if no other node is met within D, such as 30s."`
 }
 
@@ -65,9 +65,6 @@ func (f *networkFlags) check(given map[string]bool) error {
 		if _, err := node.NormaliseNetworkName(f.Network); err != nil {
 			return usage("--network %q: %v: give a name such as --network village", f.Network, err)
 		}
-	}
-	if f.MDNS == "on" {
-		return usage("--mdns on is not there yet: name a node to start from with --peer, such as one that runs `teahouse bootstrap`")
 	}
 	if f.Wait < 0 {
 		return usage("--wait %v is negative; give a time such as --wait 30s", f.Wait)

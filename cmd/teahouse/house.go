@@ -87,11 +87,17 @@ func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) 
 	if err != nil {
 		return err
 	}
+	memory, err := h.home.Peers(h.network.ID)
+	if err != nil {
+		return err
+	}
 	h.node, err = node.New(ctx, node.Config{
 		HostKey:   key,
 		Network:   h.network,
 		Listen:    listen,
 		Peers:     peers,
+		MDNS:      n.MDNS == "on" || n.MDNS != "off" && h.network.LAN,
+		Memory:    memory,
 		Bootstrap: bootstrap,
 		Transport: node.Transport(n.Transport),
 		Log:       h.log,

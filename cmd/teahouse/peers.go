@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"teahouse/node"
 )
 
 // bootstrapPort is where bootstrap nodes listen by default: contract.
@@ -86,8 +88,8 @@ func peerFile(path string) ([]string, error) {
 	return out, nil
 }
 
-// listenAddrs are the addresses to listen on: as asked for, else on all
-// addresses at the default port.
+// listenAddrs are the addresses to listen on: as asked for, else on all IPv4
+// and IPv6 addresses at the default port.
 func (h *house) listenAddrs(given []string, bootstrap bool) ([]string, error) {
 	for _, addr := range given {
 		if err := tryListen(addr); err != nil {
@@ -104,7 +106,7 @@ func (h *house) listenAddrs(given []string, bootstrap bool) ([]string, error) {
 			return nil, err
 		}
 	}
-	if err := tryPort(netip.IPv4Unspecified(), port, "tcp", "udp"); err != nil {
+	if err := tryAll(port); err != nil {
 		if bootstrap || !errors.Is(err, syscall.EADDRINUSE) {
 			return nil, wrap(err, exitOther, "port", "port %d is taken by another program: end that one, or choose addresses with --listen", port)
 		}
@@ -114,7 +116,15 @@ func (h *house) listenAddrs(given []string, bootstrap bool) ([]string, error) {
 			return nil, fmt.Errorf("choose a port: %w", err)
 		}
 	}
-	return []string{fmt.Sprintf("/ip4/0.0.0.0/udp/%d/quic-v1", port), fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", port)}, nil
+	return node.DefaultListen(port), nil
+}
+
+// tryAll tells whether a port is free on all addresses of this machine.
+func tryAll(port int) error {
+	if err := tryPort(netip.IPv4Unspecified(), port, "tcp4", "udp4"); err != nil || !node.HasIPv6() {
+		return err
+	}
+	return tryPort(netip.IPv6Unspecified(), port, "tcp6", "udp6")
 }
 
 // freePort finds a port that is free for UDP and TCP.
@@ -129,7 +139,7 @@ func freePort() (int, error) {
 		if err := l.Close(); err != nil {
 			return 0, err
 		}
-		if last = tryPort(netip.IPv4Unspecified(), port, "udp"); last == nil {
+		if last = tryAll(port); last == nil {
 			return port, nil
 		}
 	}
@@ -144,7 +154,8 @@ func tryListen(addr string) error {
 	}
 	parts := strings.Split(addr, "/") // as checkListen has found them
 	port, _ := strconv.Atoi(parts[4])
-	err := tryPort(netip.MustParseAddr(parts[2]), port, parts[3])
+	family := strings.TrimPrefix(parts[1], "ip")
+	err := tryPort(netip.MustParseAddr(parts[2]), port, parts[3]+family)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return wrap(err, exitOther, "port", "--listen %s: the port is taken by another program: end that one, or choose another port", addr)
@@ -158,17 +169,18 @@ func tryListen(addr string) error {
 	return nil
 }
 
-// tryPort tells whether a port is free. Who takes it between this and the use
+// tryPort tells whether a port is free, for networks as package net calls
+// them. Who takes it between this and the use
 // of it is seen by the node.
 func tryPort(ip netip.Addr, port int, transports ...string) error {
 	for _, transport := range transports {
 		var l io.Closer
 		var err error
 		at := netip.AddrPortFrom(ip, uint16(port))
-		if transport == "tcp" {
-			l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+		if strings.HasPrefix(transport, "tcp") {
+			l, err = net.ListenTCP(transport, net.TCPAddrFromAddrPort(at))
 		} else {
-			l, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+			l, err = net.ListenUDP(transport, net.UDPAddrFromAddrPort(at))
 		}
 		if err != nil {
 			return err
