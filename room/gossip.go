@@ -141,6 +141,7 @@ func (r *Room) takeBroadcast(topic string, from mesh.PeerID, data []byte) {
 	}
 	box := r.boxFor(epoch)
 	if box == nil {
+		r.offer(func() { r.lives(from, time.Now()) }) // of people who are apart from us, or who pretend to
 		return
 	}
 	e, err := box.open(topic, data)
@@ -157,6 +158,7 @@ func (r *Room) takeGossiped(e *entry, epoch tag) {
 		return
 	}
 	r.show(e)
+	r.lives(e.Peer, time.Now())
 	if newest := r.handing.newest(); newest != nil && newest.tag == epoch && r.isPresent(e) {
 		r.handing.entitle(e.Member, e.Instance) // it holds what we hold
 	}

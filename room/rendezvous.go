@@ -26,6 +26,7 @@ const (
 	// jitter of a fifth.
 	beaconSecond = 2 * time.Second
 	beaconEvery  = 30 * time.Second
+	beaconLeast  = 5 * time.Second // between two, those out of turn included
 
 	// maxCandidates is how many peers are remembered that may be in the room,
 	// maxOpens how many sessions are being opened at once.
@@ -34,6 +35,7 @@ const (
 	openTime      = 15 * time.Second
 	openFirst     = time.Second
 	openMost      = time.Minute
+	redialLeast   = time.Second // between two dials of one peer that lives
 	// hearsayOpens is how many of these may go to peers that are known from
 	// what members say of others alone; hearsayRate, a second, and
 	// hearsayBurst are how many such one member may name.
@@ -60,6 +62,7 @@ type candidate struct {
 	word    word
 	addrs   []mesh.Addr
 	heard   time.Time // when we last heard of it
+	dialled time.Time // when we last began to
 	opening bool
 	fails   int
 	next    time.Time // not to be dialled before
@@ -81,6 +84,7 @@ type rendezvous struct {
 	findPause   time.Duration
 	beaconAt    time.Time
 	beacons     int
+	shownAt     time.Time // when the last one went
 	topicsAt    time.Time
 }
 
@@ -106,6 +110,7 @@ func (r *Room) seek(now time.Time) (next time.Time) {
 	if !v.beaconAt.After(now) {
 		r.gossip.publish(r.sealBeacon)
 		v.beacons++
+		v.shownAt = now
 		v.beaconAt = now.Add(jitter(beaconEvery, beaconEvery/5))
 		if v.beacons == 1 {
 			v.beaconAt = now.Add(beaconSecond)
@@ -220,9 +225,8 @@ func (r *Room) heardOf(p mesh.Peer, by word, both bool) {
 		}
 		r.seeking.candidates[p.ID] = c
 		r.redial()
-	case by == wordOwn && c.fails > 2:
-		c.fails, c.next = 2, now // it lives: no need to wait out a minute
-		r.redial()
+	case by == wordOwn:
+		r.lives(p.ID, now)
 	}
 	c.heard = now
 	if len(c.addrs) > 0 && (by < c.word || by == wordHearsay && c.fails == 0) {
@@ -231,6 +235,39 @@ func (r *Room) heardOf(p mesh.Peer, by word, both bool) {
 	c.word = max(c.word, by)
 	if len(p.Addrs) > 0 {
 		c.addrs = p.Addrs[:min(len(p.Addrs), mesh.MaxAddrs)]
+	}
+}
+
+// lives is told that a peer has just said something in one of our topics. One
+// that we cannot reach is dialled again soon, instead of after a minute; and
+// one that we have not heard of, or not for long, may not know of us either.
+func (r *Room) lives(id mesh.PeerID, now time.Time) {
+	c := r.seeking.candidates[id]
+	if (c == nil || now.Sub(c.heard) >= presenceGone) && !r.sessionsWith(id) {
+		r.showBeacon(now)
+	}
+	if c == nil {
+		return
+	}
+	c.heard = now
+	if c.opening || r.sessionsWith(id) {
+		return
+	}
+	at := c.dialled.Add(redialLeast)
+	if at.Before(now) {
+		at = now
+	}
+	if at.Before(c.next) {
+		c.fails, c.next = min(c.fails, 2), at
+		r.redial()
+	}
+}
+
+// showBeacon publishes our beacon out of turn, though not often.
+func (r *Room) showBeacon(now time.Time) {
+	if v := &r.seeking; now.Sub(v.shownAt) >= beaconLeast {
+		v.beaconAt = now
+		r.wake()
 	}
 }
 
@@ -286,7 +323,7 @@ func (r *Room) dial(now time.Time) (next time.Time) {
 
 func (r *Room) open(p mesh.Peer, c *candidate) {
 	hearsay := c.word == wordHearsay
-	c.opening = true
+	c.opening, c.dialled = true, time.Now()
 	r.seeking.opening++
 	if hearsay {
 		r.seeking.hearsay++
