@@ -36,6 +36,9 @@ const (
 	openFirst     = time.Second
 	openMost      = time.Minute
 	redialLeast   = time.Second // between two dials of one peer that lives
+	// dialStale is after how long a dial is begun anew when its peer is heard
+	// by another way.
+	dialStale = 2 * time.Second
 	// hearsayOpens is how many of these may go to peers that are known from
 	// what members say of others alone; hearsayRate, a second, and
 	// hearsayBurst are how many such one member may name.
@@ -64,6 +67,8 @@ type candidate struct {
 	heard   time.Time // when we last heard of it
 	dialled time.Time // when we last began to
 	opening bool
+	giveUp  context.CancelFunc // while opening
+	again   bool               // it was given up to be begun anew
 	fails   int
 	next    time.Time // not to be dialled before
 }
@@ -250,7 +255,14 @@ func (r *Room) lives(id mesh.PeerID, now time.Time) {
 		return
 	}
 	c.heard = now
-	if c.opening || r.sessionsWith(id) {
+	if r.sessionsWith(id) {
+		return
+	}
+	if c.opening {
+		if now.Sub(c.dialled) >= dialStale {
+			c.again = true // it began while there was no way
+			c.giveUp()
+		}
 		return
 	}
 	at := c.dialled.Add(redialLeast)
@@ -323,13 +335,13 @@ func (r *Room) dial(now time.Time) (next time.Time) {
 
 func (r *Room) open(p mesh.Peer, c *candidate) {
 	hearsay := c.word == wordHearsay
-	c.opening, c.dialled = true, time.Now()
+	ctx, cancel := context.WithTimeout(r.ctx, openTime)
+	c.opening, c.dialled, c.giveUp, c.again = true, time.Now(), cancel, false
 	r.seeking.opening++
 	if hearsay {
 		r.seeking.hearsay++
 	}
 	r.spawn(func() {
-		ctx, cancel := context.WithTimeout(r.ctx, openTime)
 		defer cancel()
 		s, err := r.cfg.Network.Open(ctx, p, r.door)
 		if err != nil {
@@ -341,7 +353,9 @@ func (r *Room) open(p mesh.Peer, c *candidate) {
 				r.seeking.hearsay--
 			}
 			c.opening = false
-			c.backOff(time.Now())
+			if c.backOff(time.Now()); c.again && err != nil {
+				c.next = time.Now()
+			}
 			if err == nil {
 				r.begin(r.newSession(s))
 			}
