@@ -19,7 +19,7 @@ import (
 // Issue 2, item 2: five members who all talk hear each of the other four.
 // Each has its own tone; each pair is checked in the listener's recording.
 func TestFiveTalkers(t *testing.T) {
-	s := newStage(t)
+	s := newSoundStage(t)
 	s.bootstrap(t, nil)
 	tones := []float64{440, 570, 730, 950, 1230} // none near another's harmonic
 	var actors []*actor

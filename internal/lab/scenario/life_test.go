@@ -15,7 +15,7 @@ import (
 // roster within 15 s, and one who leaves properly within 1 s. A second signal
 // ends at once.
 func TestDeathsAndGoodbyes(t *testing.T) {
-	s := newStage(t)
+	s := newSoundStage(t)
 	said, wav := speech(t, s.dir, "demo-instruct", 8*time.Second)
 	boot := s.bootstrap(t, nil)
 	victim := s.join(t, nil, "victim", "tone:3000", "none", "--muted")

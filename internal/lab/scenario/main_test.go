@@ -61,6 +61,7 @@ type stage struct {
 	network string
 	topic   string
 	env     []string
+	judged  bool   // its sound is: see newSoundStage
 	peer    string // the bootstrap's address by QUIC
 	peerTCP string
 }
@@ -76,6 +77,21 @@ func newStage(t *testing.T, tags ...string) *stage {
 		dir: t.TempDir(), program: program,
 		network: "lab " + name, topic: "the teahouse of " + name,
 	}
+}
+
+// newSoundStage is newStage for a scenario whose sound is judged. Its processes
+// run before whatever else this machine does, and no other such scenario runs
+// beside it, in this run or another: at one real-time priority a process that
+// starts (Argon2id) holds up one that speaks for a time slice, 100 ms.
+func newSoundStage(t *testing.T, tags ...string) *stage {
+	t.Helper()
+	s := newStage(t, tags...) // a build is not waited for in line
+	s.judged = true
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "teahouse-lab-sound.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	must(t, err)
+	must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+	t.Cleanup(func() { _ = lock.Close() }) // which unlocks
+	return s
 }
 
 // listenOn are the flags to listen at any port of one address alone.
@@ -99,7 +115,7 @@ func (s *stage) start(t *testing.T, host *lab.Host, home string, args ...string)
 	}
 	a := &actor{home: filepath.Join(s.dir, home)}
 	args = slices.Concat(args, []string{"--json", "--home", a.home, "--network", s.network}, listenOn(addr))
-	p, err := lab.Start(lab.Spec{Host: host, Path: s.program, Args: args, Env: s.env, Dir: s.dir, Urgent: true})
+	p, err := lab.Start(lab.Spec{Host: host, Path: s.program, Args: args, Env: s.env, Dir: s.dir, Urgent: s.judged})
 	must(t, err)
 	a.Process = p
 	t.Cleanup(func() {

@@ -59,7 +59,7 @@ func TestSpeechOverEachTransport(t *testing.T) {
 		{"tcp", "stream", "tcp"},
 	} {
 		t.Run(c.flag, func(t *testing.T) {
-			s := newStage(t)
+			s := newSoundStage(t)
 			said, wav := speech(t, s.dir, "demo-congrats", 8*time.Second)
 			s.bootstrap(t, nil)
 			listener := s.join(t, nil, "listener", "none", "record", "--transport", c.flag)
@@ -94,7 +94,7 @@ func TestSpeechOverEachTransport(t *testing.T) {
 // Issue 2, item 1, in a network of its own with loss: a listener behind 5 % of
 // loss still hears speech, and the loss is really there.
 func TestSpeechUnderLoss(t *testing.T) {
-	s := newStage(t)
+	s := newSoundStage(t)
 	n := network(t, lab.Routed)
 	boot, a, b := host(t, n, "boot"), host(t, n, "a"), host(t, n, "b")
 	said, wav := speech(t, s.dir, "demo-instruct", 8*time.Second)
