@@ -30,6 +30,10 @@ type machine struct {
 	OS   string `json:"os"`
 	Arch string `json:"arch"`
 	Go   string `json:"go"`
+	// Load is how many threads wanted to run in the minute before (the load
+	// average); 0 where the system does not tell. Beyond a part of CPUs,
+	// figures of delay say more about the machine than about Teahouse.
+	Load float64 `json:"load"`
 }
 
 // failure is a benchmark that could not be run.
@@ -41,7 +45,7 @@ type failure struct {
 func newReport(short bool) *report {
 	return &report{
 		Time:    time.Now().UTC().Truncate(time.Second),
-		Machine: machine{CPU: cpuModel(), CPUs: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()},
+		Machine: machine{CPU: cpuModel(), CPUs: runtime.NumCPU(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), Load: loadAverage()},
 		Short:   short,
 		Figures: []figure{}, // an empty list, not null
 		Failed:  []failure{},
@@ -60,6 +64,20 @@ func cpuModel() string {
 		}
 	}
 	return ""
+}
+
+// loadAverage is that of the last minute (proc_loadavg(5)).
+func loadAverage() float64 {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	load, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return 0
+	}
+	return load
 }
 
 // table is the report for a person at a terminal.
@@ -98,8 +116,12 @@ func number(v float64) string {
 // markdown is the report as it stands in docs/measurements.md.
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured on %s: %s, %d CPUs, %s/%s, %s.\n\n",
-		r.Time.Format(time.DateOnly), orUnknown(r.Machine.CPU), r.Machine.CPUs, r.Machine.OS, r.Machine.Arch, r.Machine.Go)
+	fmt.Fprintf(&b, "Measured on %s: %s, %d CPUs, %s/%s, %s, load average before the start %.1f.\n",
+		r.Time.Format(time.DateOnly), orUnknown(r.Machine.CPU), r.Machine.CPUs, r.Machine.OS, r.Machine.Arch, r.Machine.Go, r.Machine.Load)
+	if r.Machine.Load > float64(r.Machine.CPUs)/2 {
+		b.WriteString("**The machine was busy with other work:** delays are longer than they are on one that is not.\n")
+	}
+	b.WriteByte('\n')
 	b.WriteString("| figure | measured | budget | name |\n|---|---:|---:|---|\n")
 	for _, f := range r.Figures {
 		budget := ""
