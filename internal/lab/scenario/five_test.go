@@ -3,6 +3,7 @@
 package scenario
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"sync"
 	"testing"
@@ -12,8 +13,6 @@ import (
 	"teahouse/internal/mesh"
 	"teahouse/node"
 	"teahouse/room"
-
-	"crypto/ed25519"
 )
 
 // Issue 2, item 2: five members who all talk hear each of the other four.

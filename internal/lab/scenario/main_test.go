@@ -83,9 +83,9 @@ func newStage(t *testing.T, tags ...string) *stage {
 // run before whatever else this machine does, and no other such scenario runs
 // beside it, in this run or another: at one real-time priority a process that
 // starts (Argon2id) holds up one that speaks for a time slice, 100 ms.
-func newSoundStage(t *testing.T, tags ...string) *stage {
+func newSoundStage(t *testing.T) *stage {
 	t.Helper()
-	s := newStage(t, tags...) // a build is not waited for in line
+	s := newStage(t) // a build is not waited for in line
 	s.judged = true
 	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "teahouse-lab-sound.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	must(t, err)
@@ -158,8 +158,10 @@ func (s *stage) join(t *testing.T, host *lab.Host, home, mic, speaker string, ar
 	if speaker == "record" {
 		speaker = "file:" + filepath.Join(s.dir, home+".wav")
 	}
-	a := s.start(t, host, home, append([]string{"join", s.topic, "--peer", s.peer,
-		"--mic", mic, "--speaker", speaker, "--allow-recording"}, args...)...)
+	a := s.start(t, host, home, append([]string{
+		"join", s.topic, "--peer", s.peer,
+		"--mic", mic, "--speaker", speaker, "--allow-recording",
+	}, args...)...)
 	a.speaker = strings.TrimPrefix(speaker, "file:")
 	return a
 }
