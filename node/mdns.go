@@ -32,6 +32,7 @@ const (
 	askMin        = time.Second
 	askMax        = time.Minute
 	answerSpacing = time.Second // RFC 6762 section 6
+	echoWithin    = 50 * time.Millisecond
 	minHeard      = 10 * time.Second
 )
 
@@ -75,6 +76,7 @@ type mdnsLink struct {
 	lan   lan
 	addrs []ma.Multiaddr // what we say there
 
+	asked    time.Time
 	nextAsk  time.Time
 	gap      time.Duration // between the next two questions
 	unasked  int           // answers still to be given without a question
@@ -115,6 +117,7 @@ func (m *mdns) step(now time.Time) time.Time {
 	for _, l := range m.links {
 		if !now.Before(l.nextAsk) {
 			m.ask(l, services)
+			l.asked = now
 			l.nextAsk = now.Add(jitter(l.gap))
 			l.gap = min(2*l.gap, askMax)
 			if l.unasked > 0 {
@@ -191,8 +194,11 @@ func (m *mdns) take(now time.Time, p mdnsPacket) {
 		return
 	}
 	services := m.network.mdnsServices(now)
+	// Our own question comes back to us. Somebody else's at the same moment is
+	// not heard with it, and will be asked again a second later.
+	echo := now.Sub(l.asked) < echoWithin
 	for _, s := range msg.asks {
-		if slices.Contains(services, s) {
+		if slices.Contains(services, s) && !echo {
 			l.owe(now, s)
 		}
 	}

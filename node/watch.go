@@ -21,8 +21,12 @@ const (
 // jumped tells whether the clock went from last to now by another step than
 // the monotonic clock, which stands still in sleep.
 func jumped(last, now time.Time) bool {
-	wall := now.Round(0).Sub(last.Round(0)) // Round drops the monotonic reading
-	off := wall - now.Sub(last)
+	return jumpedBy(now.Round(0).Sub(last.Round(0)), now.Sub(last)) // Round drops the monotonic reading
+}
+
+// jumpedBy is jumped for what passed by the two clocks.
+func jumpedBy(wall, monotonic time.Duration) bool {
+	off := wall - monotonic
 	return off > clockJump || off < -clockJump
 }
 
