@@ -102,7 +102,7 @@ func (a *actor) concealed(t *testing.T, member string) float64 {
 // has missed it; each way of leaving is seen within a second. Not in parallel
 // with other tests: what they start would be heard in the talk.
 func TestChurn(t *testing.T) {
-	s := newStage(t)
+	s := newSoundStage(t)
 	said, wav := speech(t, s.dir, "demo-instruct", 10*time.Second)
 	boot := s.bootstrap(t, nil)
 	listener := s.join(t, nil, "listener", "none", "record")
