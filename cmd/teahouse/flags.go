@@ -9,8 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/libp2p/go-libp2p/gologshim"
-
 	"teahouse/internal/audio"
 	"teahouse/internal/home"
 	"teahouse/node"
@@ -48,15 +46,7 @@ func (f *homeFlags) logger(out io.Writer) *slog.Logger {
 	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
 		level = slog.LevelWarn // kong has checked it
 	}
-	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
-	// libp2p logs by itself, addresses of peers at any level, errors that are
-	// none when it closes: that is for who looks for a mistake.
-	if level > slog.LevelDebug {
-		gologshim.SetDefaultHandler(slog.DiscardHandler)
-	} else {
-		gologshim.SetDefaultHandler(log.Handler())
-	}
-	return log
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
 }
 
 // networkFlags say which network, and how it is reached.
