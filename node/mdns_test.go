@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -287,4 +288,47 @@ func TestMDNSSilentOnLoopback(t *testing.T) {
 			t.Errorf("%d messages", c.sent)
 		}
 	})
+}
+
+// A message to us alone may come from anywhere: the sockets do not take it.
+// Closing ends what reads them.
+func TestMDNSSocketsTakeTheGroupAlone(t *testing.T) {
+	s := newMDNSSockets(slog.New(slog.DiscardHandler))
+	defer s.close()
+	for four, to := range map[bool]string{true: "127.0.0.1", false: "::1"} {
+		k, err := openMDNS(four)
+		if err != nil {
+			t.Logf("no socket for this family: %v", err)
+			continue
+		}
+		if four {
+			s.four = k
+		} else {
+			s.six = k
+		}
+		// What reads a packet sees it, and that it was not sent to the group.
+		conn, err := net.Dial("udp", net.JoinHostPort(to, fmt.Sprint(mdnsPort)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for range 2 {
+			if _, err := conn.Write([]byte("to you alone")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = k.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, _, dst, from, err := k.readOne(make([]byte, 100)); err != nil {
+			t.Logf("another program has the port: %v", err)
+		} else if !dst.Equal(net.ParseIP(to)) || from == nil {
+			t.Errorf("sent to %v, from %v; want %s", dst, from, to)
+		}
+		_ = k.conn.SetReadDeadline(time.Time{})
+		s.wg.Go(func() { s.read(k) })
+	}
+	select {
+	case p := <-s.in:
+		t.Errorf("took %q", p.data)
+	case <-time.After(100 * time.Millisecond):
+	}
 }

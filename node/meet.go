@@ -28,6 +28,7 @@ const (
 	maxAcquaintanceAddrs = 8
 	meetAtOnce           = 4
 	meetTimeout          = 5 * time.Second
+	meetPause            = 500 * time.Millisecond // between two looks at the table
 	meetMin              = 2 * time.Second
 	meetMax              = 2 * time.Minute
 	// enoughPeers in the routing table: the DHT finds the others from there.
@@ -184,25 +185,29 @@ func (n *Node) goneFrom(id peer.ID, source netip.Addr) {
 
 // keepMeeting tries acquaintances until the node closes.
 func (n *Node) keepMeeting() {
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
+	again := time.NewTimer(meetPause)
+	defer again.Stop()
 	slots := make(chan struct{}, meetAtOnce)
 	connected := func(id peer.ID) bool { return n.host.Network().Connectedness(id) == network.Connected }
 	for {
+		n.meeting.mu.Lock()
+		var due []peer.AddrInfo
 		if n.dht.RoutingTable().Size() < enoughPeers {
-			n.meeting.mu.Lock()
-			due := n.meeting.table.due(time.Now(), cap(slots)-len(slots), connected)
-			n.meeting.mu.Unlock()
-			for _, info := range due {
-				slots <- struct{}{} // there is room: this goroutine alone fills it
-				if !n.goTracked(func() { n.meet(info); <-slots }) {
-					return
-				}
+			due = n.meeting.table.due(time.Now(), cap(slots)-len(slots), connected)
+		}
+		if len(n.meeting.table) > 0 { // else wake tells
+			again.Reset(meetPause)
+		}
+		n.meeting.mu.Unlock()
+		for _, info := range due {
+			slots <- struct{}{} // there is room: this goroutine alone fills it
+			if !n.goTracked(func() { n.meet(info); <-slots }) {
+				return
 			}
 		}
 		select {
 		case <-n.meeting.wake:
-		case <-tick.C:
+		case <-again.C:
 		case <-n.ctx.Done():
 			return
 		}

@@ -3,6 +3,7 @@
 package scenario
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"teahouse/internal/lab"
+	"teahouse/node"
 )
 
 // on starts teahouse on a host with what a person types, and no more: no
@@ -161,5 +163,39 @@ func TestLANWithoutMDNS(t *testing.T) {
 		if p.Dst.Port() == 5353 || p.Src.Port() == 5353 {
 			t.Fatalf("mDNS was spoken though it is off: %v to %v", p.Src, p.Dst)
 		}
+	}
+}
+
+// Elsewhere than on lan mDNS is for who asks for it, and the wire does not
+// show which network it is.
+func TestLANOfANamedNetwork(t *testing.T) {
+	s := newStage(t)
+	nw, err := node.AdHocNetwork(s.network)
+	must(t, err)
+	n := network(t, lab.Bridge)
+	capture, err := n.Core().Capture(t.Context(), filepath.Join(s.dir, "lan.pcap"))
+	must(t, err)
+	var actors []*actor
+	for _, name := range []string{"a", "b"} {
+		actors = append(actors, s.sits(t, host(t, n, name), name, "--network", s.network, "--mdns", "on"))
+	}
+	allHear(t, actors)
+	for _, a := range actors {
+		a.leaves(t)
+	}
+	must(t, capture.Stop())
+	packets, err := lab.ReadPcap(capture.File)
+	must(t, err)
+	spoken := 0
+	for _, p := range packets {
+		if p.Dst.Port() == 5353 {
+			spoken++
+		}
+		if bytes.Contains(p.Raw, []byte(nw.ID)) || p.Dst.Port() == 5353 && bytes.Contains(p.Raw, []byte("teahouse")) {
+			t.Fatalf("a packet from %v to %v tells the network", p.Src, p.Dst)
+		}
+	}
+	if spoken == 0 {
+		t.Error("no mDNS in the capture: the test tests nothing")
 	}
 }
