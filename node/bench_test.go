@@ -68,7 +68,7 @@ func TestNoAllocations(t *testing.T) {
 	v := newVoiceStream(out.session, onTCP, nil)
 	out.session.link = out
 	if n := testing.AllocsPerRun(1000, func() {
-		v.push(packet)
+		v.push(packet, true)
 		b, _ = v.take(b[:0], time.Now(), false)
 	}); n != 0 {
 		t.Errorf("a packet through the ring: %v allocations", n)
@@ -90,6 +90,9 @@ func TestNoAllocationsOnSockets(t *testing.T) {
 		lb.in.mu.Lock()
 		lb.bucket = bucket{} // this test goes faster than a link may
 		lb.in.mu.Unlock()
+		la.out.mu.Lock()
+		la.rate = rateControl{}
+		la.out.mu.Unlock()
 		if err := la.send(packet); err != nil {
 			t.Error(err)
 		}
@@ -181,6 +184,9 @@ func BenchmarkRoundOverSockets(b *testing.B) {
 		lb.in.mu.Lock()
 		lb.bucket = bucket{}
 		lb.in.mu.Unlock()
+		la.out.mu.Lock()
+		la.rate = rateControl{}
+		la.out.mu.Unlock()
 		_ = la.send(packet)
 		<-got
 	}
@@ -237,12 +243,12 @@ func TestStreamFrames(t *testing.T) {
 	out.session.link = out
 	v := newVoiceStream(out.session, onTCP, nil)
 	for i := range ringBurst + 2 { // two more than fit
-		v.push([]byte{byte(i)})
+		v.push([]byte{byte(i)}, true)
 	}
 	v.answer(7)
 	now := time.Now()
 	b, packet := v.take(nil, now, true)
-	if packet || !bytes.Equal(b, []byte{0x80, 0, 2, 0, 0, 0, 7}) {
+	if packet || !bytes.Equal(b, []byte{0x80, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0}) {
 		t.Errorf("held back: %x", b)
 	}
 	next := func(now time.Time, want int) {

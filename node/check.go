@@ -2,22 +2,32 @@ package node
 
 import (
 	"encoding/binary"
+	"math"
 	"sync"
 	"time"
 )
 
 // Path checks tell whether packets arrive, both ways, and how long they take:
 //
-//	kind u8 (1 ask, 2 answer) | token u32
+//	kind u8 (1 ask, 2 answer) | token u32 | received u32 | highest u32
 //
 // Datagrams carry them under their own type (datagram.go), voice streams in
 // their own frames (voicestream.go). Who gets an ask answers at once with its
-// token.
-const checkLen = 5
+// token. The answer to a datagram says how many datagrams of this session have
+// come, and one above the highest counter among them, both modulo 2^32: the
+// forward loss, for the rate control. In asks and on streams both are zero.
+const checkLen = 13
 
 type check struct {
 	answer bool
 	token  uint32
+	tally  tally
+}
+
+// tally is what one side has received of a session's datagrams, modulo 2^32.
+type tally struct {
+	received uint32 // authentic, each once
+	highest  uint32 // one above the highest counter among them
 }
 
 func (c check) appendTo(dst []byte) []byte {
@@ -25,22 +35,29 @@ func (c check) appendTo(dst []byte) []byte {
 	if c.answer {
 		kind = 2
 	}
-	return binary.BigEndian.AppendUint32(append(dst, kind), c.token)
+	dst = binary.BigEndian.AppendUint32(append(dst, kind), c.token)
+	dst = binary.BigEndian.AppendUint32(dst, c.tally.received)
+	return binary.BigEndian.AppendUint32(dst, c.tally.highest)
 }
 
 func parseCheck(b []byte) (check, bool) {
 	if len(b) != checkLen || b[0] != 1 && b[0] != 2 {
 		return check{}, false
 	}
-	return check{answer: b[0] == 2, token: binary.BigEndian.Uint32(b[1:])}, true
+	return check{
+		answer: b[0] == 2, token: binary.BigEndian.Uint32(b[1:]),
+		tally: tally{binary.BigEndian.Uint32(b[5:]), binary.BigEndian.Uint32(b[9:])},
+	}, true
 }
 
 // The judgement of a path.
 const (
-	// checkEvery is how often a path is asked while all is well, and
-	// checkFast while that is not known.
+	// checkEvery is how often a path is asked while all is well, checkFast
+	// while that is not known, and checkTalk while voice is sent and a second
+	// path stands by: a path that dies is doubted within 200 ms then.
 	checkEvery = time.Second
 	checkFast  = 200 * time.Millisecond
+	checkTalk  = 60 * time.Millisecond
 	// unprovenFor is how long a path may take to answer for the first time.
 	unprovenFor = 1500 * time.Millisecond
 	// silentFor is how long a proven path may be silent (DESIGN section 4).
@@ -48,7 +65,13 @@ const (
 	// recoverAfter is how many answers in a row bring a path back.
 	recoverAfter = 3
 	// outstanding bounds the asks that may still be answered.
-	outstanding = 16
+	outstanding = 64
+	// doubtLate is how late an answer must be to count as missing, beyond the
+	// round trip, doubtChance how likely that many may be missing by chance
+	// for the path to be doubted, and doubtAsks bounds how many that is.
+	doubtLate   = 50 * time.Millisecond
+	doubtChance = 0.01
+	doubtAsks   = 12
 )
 
 // checker asks over one path and judges it. Its state is small, and it reads
@@ -58,7 +81,8 @@ type checker struct {
 	buf [checkLen]byte // for the caller that holds mu
 
 	state    sync.Mutex
-	next     uint32
+	next     uint32                 // token of the next ask
+	heard    uint32                 // one above the newest token answered
 	asked    [outstanding]time.Time // by token, modulo
 	since    time.Time              // first ask
 	answerAt time.Time
@@ -66,6 +90,7 @@ type checker struct {
 	bad      bool
 	smoothed time.Duration
 	least    time.Duration
+	missing  float64 // part of the asks without an answer, smoothed
 }
 
 // ask gives the token to send at now.
@@ -81,33 +106,41 @@ func (c *checker) ask(now time.Time) uint32 {
 	return token
 }
 
-// answered notes an answer; changed tells that the path has become good.
-func (c *checker) answered(token uint32, now time.Time) (changed bool) {
+// answered notes an answer; rtt is that of this ask, 0 if it answers none, and
+// changed tells that the path has become good.
+func (c *checker) answered(token uint32, now time.Time) (rtt time.Duration, changed bool) {
 	c.state.Lock()
 	defer c.state.Unlock()
 	if c.next-token > outstanding || c.next == token {
-		return false // never asked, or long ago
+		return 0, false // never asked, or long ago
 	}
 	at := c.asked[token%outstanding]
 	if at.IsZero() {
-		return false // answered before
+		return 0, false // answered before
 	}
 	c.asked[token%outstanding] = time.Time{}
-	rtt := max(now.Sub(at), time.Microsecond)
+	rtt = max(now.Sub(at), time.Microsecond)
 	if c.smoothed == 0 {
 		c.smoothed, c.least = rtt, rtt
 	} else {
 		c.smoothed += (rtt - c.smoothed) / 8 // RFC 6298 section 2
 		c.least = min(c.least, rtt)
 	}
+	if int32(token-c.heard) >= 0 {
+		for range min(token-c.heard, outstanding) {
+			c.missing += (1 - c.missing) / 16
+		}
+		c.missing -= c.missing / 16
+		c.heard = token + 1
+	}
 	first := c.answerAt.IsZero()
 	c.answerAt = now
 	c.inRow++
 	if c.bad && c.inRow >= recoverAfter {
 		c.bad = false
-		return true
+		return rtt, true
 	}
-	return first && !c.bad
+	return rtt, first && !c.bad
 }
 
 // judge tells whether the path is good at now, and whether it was ever proven.
@@ -123,6 +156,33 @@ func (c *checker) judge(now time.Time) (good, proven bool) {
 		c.bad, c.inRow = true, 0
 	}
 	return !c.bad, proven
+}
+
+// doubted tells that voice should go by a second path too: the path has not
+// answered yet, or more answers in a row are late than the loss of the path
+// explains. With little loss these are two, which takes under 200 ms while
+// asks go out every checkTalk.
+func (c *checker) doubted(now time.Time) bool {
+	c.state.Lock()
+	defer c.state.Unlock()
+	if c.answerAt.IsZero() || c.bad {
+		return true
+	}
+	late := 0
+	first := c.heard
+	if c.next-first > outstanding {
+		first = c.next - outstanding
+	}
+	for token := first; token != c.next; token++ {
+		if now.Sub(c.asked[token%outstanding]) >= c.smoothed+doubtLate {
+			late++
+		}
+	}
+	enough := 2
+	if c.missing > 0.1 {
+		enough = int(math.Ceil(math.Log(doubtChance) / math.Log(min(c.missing, 0.9))))
+	}
+	return late >= min(max(enough, 2), doubtAsks)
 }
 
 // waiting is how long the oldest ask has been without an answer, beyond the
@@ -147,6 +207,7 @@ func (c *checker) forget() {
 	c.state.Lock()
 	defer c.state.Unlock()
 	c.since, c.answerAt, c.inRow, c.bad, c.smoothed = time.Time{}, time.Time{}, 0, false, 0
+	c.heard, c.missing = c.next, 0
 	clear(c.asked[:])
 }
 

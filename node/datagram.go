@@ -71,7 +71,11 @@ type opener struct {
 	key   *seal.Key
 	nonce [seal.NonceSize]byte
 	seen  replayWindow
+	count uint64 // authentic, each once
 }
+
+// tally is what has come so far. mu must be held.
+func (o *opener) tally() tally { return tally{uint32(o.count), uint32(o.seen.next)} }
 
 // open opens datagram in place. Only an authentic datagram touches the replay
 // window. mu must be held.
@@ -86,6 +90,7 @@ func (o *opener) open(datagram []byte) ([]byte, error) {
 		return nil, err
 	}
 	o.seen.mark(counter)
+	o.count++
 	return packet, nil
 }
 

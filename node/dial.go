@@ -153,10 +153,13 @@ func (n *Node) dialBy(ctx context.Context, p peer.ID, kind carrierSet) error {
 	}
 }
 
-// hasConn tells whether p is connected by kind.
+// hasConn tells whether p is connected by kind, and answers.
 func (n *Node) hasConn(p peer.ID, kind carrierSet) bool {
-	viaQUIC, viaTCP := n.bestConns(p)
-	return kind == onQUIC && viaQUIC != nil || kind == onTCP && viaTCP != nil
+	c, viaTCP := n.bestConns(p)
+	if kind == onTCP {
+		c = viaTCP
+	}
+	return c != nil && n.pings.silence(c, time.Now()) < suspectAfter
 }
 
 func (n *Node) dialOnce(ctx context.Context, p peer.ID, kind carrierSet) error {

@@ -155,7 +155,10 @@ func TestChecker(t *testing.T) {
 			t.Errorf("good %v after %d answers", good, i+1)
 		}
 	}
-	if c.answered(12345, now) || c.answered(0, now) {
+	if rtt, _ := c.answered(12345, now); rtt != 0 {
+		t.Error("an answer to what was never asked counts")
+	}
+	if rtt, _ := c.answered(0, now); rtt != 0 {
 		t.Error("an answer to nothing counts")
 	}
 	c.forget()

@@ -19,10 +19,16 @@ type link struct {
 	datagrams atomic.Pointer[way]
 	// opening is a voice stream that does not stand yet.
 	opening atomic.Pointer[voiceStream]
+	// While the way by datagrams is in doubt, packets go by the stream that
+	// stands by, too; the room takes the first copy of each frame.
+	doubt   atomic.Bool
+	standby atomic.Pointer[voiceStream]
 	// sending and taking end at different times, see the life of a session.
 	noSend, noTake atomic.Bool
 
 	out    sealer
+	rate   rateControl // of datagrams; guarded by out.mu
+	meter  rateMeter   // guarded by out.mu
 	in     opener
 	bucket bucket // guarded by in.mu
 	checks checker
@@ -63,16 +69,33 @@ func (l *link) send(packet []byte) error {
 			l.stats.droppedSending.Add(1)
 			return nil
 		}
-		v.push(packet)
+		v.push(packet, true)
 	} else if w.stream != nil {
-		w.stream.push(packet)
-	} else if !l.sendDatagram(w, typePacket, packet) {
-		l.stats.droppedSending.Add(1)
-		return nil
+		w.stream.push(packet, true)
+	} else {
+		second := l.second()
+		if second != nil {
+			second.push(packet, false)
+		}
+		if !l.sendDatagram(w, typePacket, packet) && second == nil {
+			l.stats.droppedSending.Add(1)
+			return nil
+		}
 	}
 	l.stats.sentPackets.Add(1)
 	l.stats.sentBytes.Add(uint64(len(packet)))
 	return nil
+}
+
+// second is the stream that packets go by too while datagrams are in doubt.
+func (l *link) second() *voiceStream {
+	if !l.doubt.Load() {
+		return nil
+	}
+	if v := l.standby.Load(); v != nil {
+		return v
+	}
+	return l.opening.Load()
 }
 
 // sendDatagram seals and sends one datagram to where the QUIC connection
@@ -84,6 +107,13 @@ func (l *link) sendDatagram(w *way, kind byte, payload []byte) bool {
 	}
 	l.out.mu.Lock()
 	defer l.out.mu.Unlock()
+	if kind == typePacket {
+		l.meter.packets++
+		l.meter.bytes += uint64(len(payload))
+		if !l.rate.take(time.Now(), len(payload)) {
+			return false
+		}
+	}
 	b, err := l.out.seal(kind, payload)
 	if err != nil {
 		go l.session.end(errExpired, 0, false) // never with a lock held
@@ -166,14 +196,52 @@ func (l *link) takeCheck(b []byte, arrival time.Time) {
 		return
 	}
 	if c.answer {
-		if l.checks.answered(c.token, arrival) {
+		rtt, changed := l.checks.answered(c.token, arrival)
+		if rtt > 0 {
+			l.observe(c.tally, rtt, arrival)
+		}
+		if changed {
 			l.session.kick() // the path is as good as new
+		}
+		if l.doubt.Load() && !l.checks.doubted(arrival) {
+			l.doubt.Store(false)
 		}
 		return
 	}
 	if w := l.datagrams.Load(); w != nil {
-		l.sendCheck(w, check{answer: true, token: c.token})
+		l.in.mu.Lock()
+		got := l.in.tally()
+		l.in.mu.Unlock()
+		l.sendCheck(w, check{answer: true, token: c.token, tally: got})
 	}
+}
+
+// observe tells the rate control what an answer shows.
+func (l *link) observe(got tally, rtt time.Duration, now time.Time) {
+	l.out.mu.Lock()
+	sample, full := l.meter.add(got, rtt, now)
+	if full {
+		l.rate.observe(now, sample)
+	}
+	opened := l.rate.broken(now)
+	l.out.mu.Unlock()
+	if opened {
+		l.session.kick()
+	}
+}
+
+// breaker tells whether the circuit breaker is open.
+func (l *link) breaker(now time.Time) bool {
+	l.out.mu.Lock()
+	defer l.out.mu.Unlock()
+	return l.rate.broken(now)
+}
+
+// forgetRate begins the rate control anew: the path leads elsewhere.
+func (l *link) forgetRate() {
+	l.out.mu.Lock()
+	defer l.out.mu.Unlock()
+	l.rate, l.meter = rateControl{}, rateMeter{}
 }
 
 func (l *link) sendCheck(w *way, c check) {

@@ -26,19 +26,34 @@ const (
 // Choosing a path. Of what both sides allow, the best that works:
 //
 //	datagrams beside a direct QUIC connection, while they arrive
-//	a stream in a direct QUIC connection
 //	a stream in a TCP connection
+//	a stream in a direct QUIC connection
 //
 // It is chosen anew when a connection comes or goes, when QUIC's remote
 // address moves, when path checks fail or succeed again, and every second.
 // The gater is asked each time. A missing transport is dialled even where
 // another connection exists.
+//
+// Where datagrams and a stream are allowed, a stream stands by: in TCP, because
+// what blocks datagrams often blocks all of UDP, and in QUIC until there is a
+// TCP connection. While datagrams have not answered yet, or are late, packets
+// go both ways, so that neither a path that is blocked from the start nor one
+// that dies in mid-talk costs more than a moment.
 
 const (
 	pathTick    = time.Second
 	upgradeMin  = 2 * time.Second // between tries to reach a peer by a transport
 	upgradeMax  = 5 * time.Minute
 	idleStreams = 10 * time.Second // a voice stream that is not chosen any more
+	// healMax is the longest wait between dials while a peer that was
+	// connected by a transport is not any more, and healFor for how long.
+	healMax = 2 * time.Second
+	healFor = time.Minute
+	// talkRate is how many packets a second are voice rather than reports.
+	talkRate = 8
+	// wokenBy is how far the wall clock may run away from the monotonic one
+	// until that looks like the sleep of a laptop.
+	wokenBy = 2 * time.Second
 )
 
 // pathState belongs to the path goroutine, once that runs.
@@ -50,8 +65,19 @@ type pathState struct {
 	quic, tcp network.Conn // the best of each, or nil
 	lastCheck time.Time
 
-	dialAfter time.Time
-	dialDelay time.Duration
+	dials [2]redial // for QUIC and for TCP
+
+	looked  time.Time
+	counted time.Time // when talking was found out
+	sent    uint64    // packets until then
+	talking bool      // voice was sent lately
+}
+
+// redial is when to dial a peer by one transport.
+type redial struct {
+	after time.Time
+	delay time.Duration
+	had   time.Time // when there was a connection last
 }
 
 func (s *session) pathLoop() {
@@ -74,7 +100,7 @@ func (s *session) pathLoop() {
 		if wait < 0 && now.Sub(s.born) >= s.node.sessionLife {
 			s.end(errExpired, retireFor, true)
 		}
-		next := s.choose(st, now)
+		next := s.look(st, now)
 		s.announce(st)
 		if wait >= 0 {
 			next = min(next, wait)
@@ -105,46 +131,82 @@ func (s *session) die() {
 	s.cancel()
 }
 
+// look chooses a path, mindful of sleep, and answers when to look again.
+func (s *session) look(st *pathState, now time.Time) time.Duration {
+	if wall := now.Round(0).Sub(st.looked.Round(0)); !st.looked.IsZero() && (wall-now.Sub(st.looked)).Abs() > wokenBy {
+		s.link.checks.forget() // a sleep, or a new time: what was known is old
+	}
+	st.looked = now
+	return s.choose(st, now)
+}
+
 // choose looks at the connections there are, and answers when to look again.
 func (s *session) choose(st *pathState, now time.Time) time.Duration {
+	full := s.noteTalk(st, now)
 	st.quic, st.tcp = s.node.bestConns(s.remote)
-	dg := s.makeDatagramWay(st)
+	for _, c := range []network.Conn{st.quic, st.tcp} {
+		if c != nil {
+			s.node.pings.touch(c, now)
+		}
+	}
+	dg := s.makeDatagramWay(st, now)
 	next := pathTick
+	standby := s.standBy(st, now)
 	good := false
 	if dg != nil {
 		var proven bool
 		good, proven = s.link.checks.judge(now)
 		every := checkEvery
-		if !proven && good {
+		switch {
+		case !proven && good:
 			every, next = checkFast, checkFast
+		case st.talking && s.link.standby.Load() != nil:
+			every, next = checkTalk, checkTalk
 		}
-		if now.Sub(st.lastCheck) >= every-checkFast/2 {
+		if now.Sub(st.lastCheck) >= every-every/4 {
 			st.lastCheck = now
 			s.link.sendCheck(dg, check{token: s.link.checks.ask(now)})
 		}
-		s.node.pings.touch(st.quic, now)
 	}
-	var w *way
-	switch {
-	case dg != nil && good:
-		w = dg
-	default:
-		w = s.streamWay(st, now)
+	s.link.doubt.Store(dg != nil && s.link.checks.doubted(now))
+	w := dg
+	if dg == nil || !good {
+		w = standby
 		if w == nil {
 			w = dg // better than nothing, and nothing else is allowed
-		} else {
-			next = min(next, checkFast)
 		}
+		next = min(next, checkFast)
 	}
 	s.link.way.Store(w)
-	s.idleStreams(w, now)
+	var by *voiceStream
+	if standby != nil {
+		by = standby.stream
+	}
+	s.link.standby.Store(by)
+	if full {
+		s.idleStreams(w, by, now)
+		s.forsake(st, now)
+	}
 	s.dialMissing(st, now)
 	return next
 }
 
+// noteTalk finds out whether voice is being sent; full tells that it was time
+// for that, about once a second.
+func (s *session) noteTalk(st *pathState, now time.Time) (full bool) {
+	d := now.Sub(st.counted)
+	if d < pathTick*3/4 {
+		return false
+	}
+	sent := s.link.stats.sentPackets.Load()
+	st.talking = float64(sent-st.sent) > talkRate*d.Seconds()
+	st.sent, st.counted = sent, now
+	return true
+}
+
 // makeDatagramWay is the way by datagrams, or nil if there can be none.
-func (s *session) makeDatagramWay(st *pathState) *way {
-	if s.carriers&onDatagram == 0 || st.quic == nil {
+func (s *session) makeDatagramWay(st *pathState, now time.Time) *way {
+	if s.carriers&onDatagram == 0 || st.quic == nil || s.broken(now) {
 		s.link.datagrams.Store(nil)
 		return nil
 	}
@@ -167,34 +229,56 @@ func (s *session) makeDatagramWay(st *pathState) *way {
 		path: mesh.Path{Carrier: mesh.Datagram, Transport: "quic", Remote: to.String()},
 	}
 	s.link.checks.forget()
+	s.link.forgetRate()
 	st.lastCheck = time.Time{}
 	s.link.datagrams.Store(w)
 	return w
 }
 
-// streamWay is the way by a voice stream that stands; where one is missing,
-// the initiator begins to open it.
-func (s *session) streamWay(st *pathState, now time.Time) *way {
+// broken tells that the circuit breaker of the datagrams has opened. Voice
+// goes by streams then, which have a congestion control of their own, and
+// where none is allowed the session ends.
+func (s *session) broken(now time.Time) bool {
+	opened := s.link.breaker(now)
+	if opened && s.carriers&(onQUIC|onTCP) == 0 {
+		s.end(errCongested, 0, false)
+	}
+	return opened
+}
+
+// standBy is the way by a voice stream that stands, in TCP rather than in QUIC,
+// and rather one that answers; where one is missing, the initiator begins to
+// open it.
+func (s *session) standBy(st *pathState, now time.Time) *way {
+	var best *way
 	for _, c := range []struct {
 		kind carrierSet
 		conn network.Conn
-	}{{onQUIC, st.quic}, {onTCP, st.tcp}} {
+	}{{onTCP, st.tcp}, {onQUIC, st.quic}} {
 		if s.carriers&c.kind == 0 || c.conn == nil || !s.node.gate.allow(s.remote, c.conn.RemoteMultiaddr(), Outbound) {
 			continue
 		}
-		if v := s.liveStream(c.kind); v != nil {
-			if old := s.link.way.Load(); old != nil && old.stream == v {
-				return old
+		v := s.liveStream(c.kind, c.conn)
+		if v == nil {
+			// One that stands is enough while datagrams do well, unless it is
+			// in QUIC and this would be in TCP.
+			if s.initiator && best == nil {
+				s.openStream(c.kind, c.conn, now)
 			}
-			return &way{kind: c.kind, stream: v, path: mesh.Path{
-				Carrier: mesh.Stream, Transport: transportName(c.kind), Remote: remoteOf(v.conn.RemoteMultiaddr()),
-			}}
+			continue
 		}
-		if s.initiator {
-			s.openStream(c.kind, c.conn, now)
+		if best != nil && (v.checks.waiting(now) > lateAfter || best.stream.checks.waiting(now) <= lateAfter) {
+			continue
 		}
+		if old := s.link.way.Load(); old != nil && old.stream == v {
+			best = old
+			continue
+		}
+		best = &way{kind: c.kind, stream: v, path: mesh.Path{
+			Carrier: mesh.Stream, Transport: transportName(c.kind), Remote: remoteOf(v.conn.RemoteMultiaddr()),
+		}}
 	}
-	return nil
+	return best
 }
 
 func transportName(kind carrierSet) string {
@@ -213,31 +297,60 @@ func remoteOf(a ma.Multiaddr) string {
 	return remote
 }
 
-// dialMissing reaches the peer by a transport that voice wants and no
-// connection has, in the background and with back-off.
+// dialMissing reaches the peer by the transports that voice wants and no living
+// connection has, in the background and with back-off. A transport that there
+// was is tried more often for a while.
 func (s *session) dialMissing(st *pathState, now time.Time) {
-	var want carrierSet
-	switch {
-	case s.carriers&(onDatagram|onQUIC) != 0 && st.quic == nil:
-		want = onQUIC
-	case s.carriers&(onDatagram|onQUIC) == 0 && s.carriers&onTCP != 0 && st.tcp == nil:
-		want = onTCP
-	default:
-		st.dialDelay = 0
-		return
-	}
-	if now.Before(st.dialAfter) {
-		return
-	}
-	st.dialDelay = min(max(2*st.dialDelay, upgradeMin), upgradeMax)
-	st.dialAfter = now.Add(st.dialDelay)
-	s.node.goTracked(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
-		defer cancel()
-		if err := s.node.dialBy(ctx, s.remote, want); err != nil {
-			s.node.log.Debug("peer not reached by the wanted transport", "peer", s.Peer(), "transport", transportName(want), "err", err)
+	for i, d := range []struct {
+		kind carrierSet
+		conn network.Conn
+		want bool
+	}{
+		{onQUIC, st.quic, s.carriers&(onDatagram|onQUIC) != 0},
+		{onTCP, st.tcp, s.carriers&onTCP != 0},
+	} {
+		r := &st.dials[i]
+		if d.conn != nil && s.node.pings.silence(d.conn, now) < suspectAfter {
+			r.delay, r.had = 0, now
+			continue
 		}
-	})
+		if !d.want || now.Before(r.after) {
+			continue
+		}
+		most := upgradeMax
+		if now.Sub(r.had) < healFor {
+			most = healMax
+		}
+		r.delay = min(max(2*r.delay, upgradeMin), most)
+		r.after = now.Add(r.delay)
+		s.node.goTracked(func() {
+			ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
+			defer cancel()
+			if err := s.node.dialBy(ctx, s.remote, d.kind); err != nil {
+				s.node.log.Debug("peer not reached by the wanted transport", "peer", s.Peer(), "transport", transportName(d.kind), "err", err)
+			}
+		})
+	}
+}
+
+// forsake closes connections that have been dead for a while, where a living
+// one of their kind has come: what is still tied to them must move.
+func (s *session) forsake(st *pathState, now time.Time) {
+	for _, best := range []network.Conn{st.quic, st.tcp} {
+		if best != nil && s.node.pings.silence(best, now) == 0 {
+			s.node.closeDead(s.remote, kindOf(best.RemoteMultiaddr()), now)
+		}
+	}
+}
+
+// closeDead closes connections to p of a kind over which nothing has come for
+// forsakeAfter.
+func (n *Node) closeDead(p peer.ID, kinds carrierSet, now time.Time) {
+	for _, c := range n.host.Network().ConnsToPeer(p) {
+		if kindOf(c.RemoteMultiaddr())&kinds != 0 && n.pings.silence(c, now) >= forsakeAfter {
+			n.goTracked(func() { _ = c.Close() })
+		}
+	}
 }
 
 // announce tells OnPath of a change.
@@ -259,9 +372,11 @@ func (s *session) announce(st *pathState) {
 	f(p, ok)
 }
 
-// bestConns are the newest direct connections to p of each kind: where an
-// older one has died without notice, the newer has not.
+// bestConns are the newest direct connections to p of each kind that answer,
+// or else the newest: where an older one has died without notice, the newer has
+// not.
 func (n *Node) bestConns(p peer.ID) (viaQUIC, viaTCP network.Conn) {
+	now := time.Now()
 	for _, c := range n.host.Network().ConnsToPeer(p) {
 		if c.IsClosed() || c.Stat().Limited {
 			continue
@@ -274,7 +389,12 @@ func (n *Node) bestConns(p peer.ID) (viaQUIC, viaTCP network.Conn) {
 		default:
 			continue
 		}
-		if *best == nil || !c.Stat().Opened.Before((*best).Stat().Opened) {
+		if *best == nil {
+			*best = c
+			continue
+		}
+		dead, bestDead := n.pings.silence(c, now) >= suspectAfter, n.pings.silence(*best, now) >= suspectAfter
+		if bestDead && !dead || bestDead == dead && !c.Stat().Opened.Before((*best).Stat().Opened) {
 			*best = c
 		}
 	}

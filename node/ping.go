@@ -15,9 +15,17 @@ import (
 
 // While voice goes beside a QUIC connection, QUIC itself would be silent and
 // would not notice that a NAT has given us another port. So a ping of
-// libp2p's runs over it each second, on a stream that is kept.
+// libp2p's runs over it each second, on a stream that is kept; and over the
+// TCP connection beside it, to know whether that lives. libp2p takes half a
+// minute to find that a connection is dead.
 
 const (
+	// suspectAfter is how long a ping may wait before another connection is
+	// preferred and a new one dialled, and forsakeAfter before the connection
+	// is closed once there is a new one or a new session wants one.
+	suspectAfter = 3 * time.Second
+	forsakeAfter = 5 * time.Second
+
 	pingEvery   = time.Second
 	pingTimeout = 5 * time.Second
 	// pingStreamLife stays below the 30 s after which libp2p's responder ends
@@ -35,6 +43,8 @@ type pings struct {
 
 type pinging struct {
 	last   time.Time
+	ended  time.Time // when the last ping ended, either way
+	unsure time.Time // when the first ping began that got no answer; zero: none
 	busy   bool
 	stream network.Stream // used by whoever set busy
 	opened time.Time
@@ -68,10 +78,48 @@ func (p *pings) touch(c network.Conn, now time.Time) {
 			g.stream = nil
 		}
 		p.mu.Lock()
-		g.busy = false
+		g.busy, g.ended = false, time.Now()
+		if err == nil {
+			g.unsure = time.Time{}
+		}
 		p.mu.Unlock()
 	}) {
 		g.busy = false
+	} else if g.unsure.IsZero() {
+		g.unsure = now
+	}
+}
+
+// silence is for how long pings over c have gone without an answer, as far as
+// they have been tried.
+func (p *pings) silence(c network.Conn, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.conns[c]
+	switch {
+	case g == nil || g.unsure.IsZero():
+		return 0
+	case g.busy:
+		return now.Sub(g.unsure)
+	default:
+		return g.ended.Sub(g.unsure)
+	}
+}
+
+// distrust notes that nothing has come over c for a while, by another sign
+// than a ping.
+func (p *pings) distrust(c network.Conn, since, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.conns[c]
+	if g == nil {
+		return
+	}
+	if g.unsure.IsZero() || since.Before(g.unsure) {
+		g.unsure = since
+	}
+	if !g.busy {
+		g.ended = now
 	}
 }
 

@@ -78,7 +78,9 @@ var _ mesh.Session = (*session)(nil)
 var (
 	errExpired = errors.New("the session has reached its age")
 	errAbuse   = errors.New("the peer sent more than a link may")
-	errRemote  = fmt.Errorf("%w by the peer", mesh.ErrClosed)
+	// errCongested is the circuit breaker's reason (ratecontrol.go).
+	errCongested = errors.New("the path cannot carry voice: so much is lost and late that going on would harm others")
+	errRemote    = fmt.Errorf("%w by the peer", mesh.ErrClosed)
 )
 
 // newSession makes a session of a finished handshake and starts its writer and
@@ -315,6 +317,9 @@ func (s *session) endOf(doing string, err error) {
 	if errors.Is(err, io.EOF) || errors.As(err, &reset) && reset.Remote {
 		s.end(errRemote, retireFor, false) // closed or retired, we cannot tell
 		return
+	}
+	if now := time.Now(); isTimeout(err) {
+		s.node.pings.distrust(s.stream.Conn(), now.Add(-deadAfter), now)
 	}
 	s.end(fmt.Errorf("session broken: %s: %w", doing, err), lingerFor, false)
 }

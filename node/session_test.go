@@ -497,7 +497,7 @@ func TestAbuse(t *testing.T) {
 		if !ended || !errors.Is(p.b.Err(), errAbuse) {
 			t.Errorf("ended %v: %v", ended, p.b.Err())
 		}
-		if got := len(p.pb); got < 2*bucketPackets || got > 3*bucketPackets {
+		if got := len(p.pb); got < bucketPackets || got > 2*bucketPackets {
 			t.Errorf("%d packets passed", got)
 		}
 		if b.standing.score(peer.ID(a.id)) >= 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -106,6 +107,10 @@ func (n *Node) connect(ctx context.Context, id peer.ID) error {
 			n.log.Debug("peer not reached by the wanted transport", "peer", mesh.PeerID(id), "transport", transportName(want), "err", err)
 		}
 	}
+	// A new session must not begin on a connection that is dead, nor wait for
+	// libp2p's back-off: who opens sessions has one of his own.
+	n.closeDead(id, onQUIC|onTCP, time.Now())
+	n.swarm.Backoff().Clear(id)
 	return n.host.Connect(network.WithDialPeerTimeout(ctx, handshakeTimeout), peer.AddrInfo{ID: id})
 }
 

@@ -116,27 +116,33 @@ func TestFallBack(t *testing.T) {
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		p := openPair(t, a, b)
 		carrier := func(s mesh.Session) mesh.Carrier { path, _ := s.Path(); return path.Carrier }
-		talk := func(d time.Duration) (got int) {
+		n := 0
+		talk := func(d time.Duration) int {
 			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-				_ = p.a.SendPacket([]byte("voice"))
+				n++
+				_ = p.a.SendPacket(fmt.Append(nil, n))
 			}
 			time.Sleep(100 * time.Millisecond)
+			got := map[string]bool{} // while a path is in doubt, packets come twice
 			for len(p.pb) > 0 {
-				<-p.pb
-				got++
+				got[<-p.pb] = true
 			}
-			return got
+			return len(got)
 		}
 		if got := talk(2 * time.Second); got != 100 || carrier(p.a) != mesh.Datagram {
 			t.Errorf("%d of 100 packets by %s", got, carrier(p.a))
 		}
 		net.blockVoice(true)
-		talk(4 * time.Second) // at most silentFor and a second are lost
+		if got := talk(4 * time.Second); got < 189 { // two checks are 120 ms, their answers late after 90 more
+			t.Errorf("%d of 200 packets while the path died", got)
+		}
 		if got := talk(2 * time.Second); got != 100 || carrier(p.a) != mesh.Stream || carrier(p.b) != mesh.Stream {
 			t.Errorf("blocked: %d of 100 packets by %s and %s", got, carrier(p.a), carrier(p.b))
 		}
 		net.blockVoice(false)
-		talk(5 * time.Second)
+		if got := talk(5 * time.Second); got != 250 {
+			t.Errorf("%d of 250 packets on the way back", got)
+		}
 		if got := talk(2 * time.Second); got != 100 || carrier(p.a) != mesh.Datagram || carrier(p.b) != mesh.Datagram {
 			t.Errorf("free again: %d of 100 packets by %s and %s", got, carrier(p.a), carrier(p.b))
 		}

@@ -24,7 +24,7 @@ import (
 // the responder's receiver index u32, then Noise XX runs, then both ways
 //
 //	u16 length | packet            length at most 1,171
-//	u16 0x8000 | 5 bytes           a path check
+//	u16 0x8000 | 13 bytes          a path check
 //
 // A stream does not push back in time: yamux alone takes 256 KiB, a minute of
 // voice, before a write waits. So the sender stops writing when a path check
@@ -80,6 +80,8 @@ type voiceStream struct {
 type waiting struct {
 	packet []byte
 	since  time.Time
+	// counted: it goes by this stream alone, so dropping it is a loss.
+	counted bool
 }
 
 // streams are the voice streams of one session.
@@ -92,28 +94,30 @@ type streams struct {
 	closed  bool
 }
 
-// liveStream is the newest stream of a kind.
-func (s *session) liveStream(kind carrierSet) *voiceStream {
+// liveStream is the newest stream of a kind over a connection that may still
+// be used.
+func (s *session) liveStream(kind carrierSet, c network.Conn) *voiceStream {
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
 	for _, v := range slices.Backward(s.streams.live) {
-		if v.kind == kind {
+		if v.kind == kind && (v.conn == c || !v.conn.IsClosed()) {
 			return v
 		}
 	}
 	return nil
 }
 
-// idleStreams closes streams that have not been chosen for a while. The
-// responder leaves that to the initiator, who opened them.
-func (s *session) idleStreams(w *way, now time.Time) {
+// idleStreams closes streams that have been neither chosen nor the one that
+// stands by for a while. The responder leaves that to the initiator, who opened
+// them.
+func (s *session) idleStreams(w *way, standby *voiceStream, now time.Time) {
 	if !s.initiator {
 		return
 	}
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
 	for _, v := range s.streams.live {
-		if w != nil && w.stream == v {
+		if w != nil && w.stream == v || standby == v {
 			v.chosen.Store(now.UnixNano())
 		} else if now.UnixNano()-v.chosen.Load() > int64(idleStreams) {
 			s.node.goTracked(func() { v.fail(mesh.ErrClosed) })
@@ -289,18 +293,20 @@ func (v *voiceStream) fail(why error) {
 		if w := l.way.Load(); w != nil && w.stream == v {
 			l.way.CompareAndSwap(w, nil)
 		}
+		l.standby.CompareAndSwap(v, nil)
 		v.session.node.log.Debug("voice stream ended", "peer", v.session.Peer(), "why", why)
 		v.session.kick()
 	})
 }
 
 // push puts a packet into the ring, in the place of the oldest if it is full.
-func (v *voiceStream) push(packet []byte) {
+// counted tells that it has no other way.
+func (v *voiceStream) push(packet []byte, counted bool) {
 	now := time.Now()
 	v.mu.Lock()
 	v.trim(now, 1)
 	w := &v.ring[(v.head+v.n)%ringBurst]
-	w.packet, w.since = append(w.packet[:0], packet...), now
+	w.packet, w.since, w.counted = append(w.packet[:0], packet...), now, counted
 	v.n++
 	v.mu.Unlock()
 	v.rouse()
@@ -310,9 +316,11 @@ func (v *voiceStream) push(packet []byte) {
 // held.
 func (v *voiceStream) trim(now time.Time, extra int) {
 	for v.n+extra > ringBurst || v.n+extra > ringPackets && now.Sub(v.ring[v.head].since) > ringTime {
+		if v.ring[v.head].counted {
+			v.session.link.stats.droppedSending.Add(1)
+		}
 		v.head = (v.head + 1) % ringBurst
 		v.n--
-		v.session.link.stats.droppedSending.Add(1)
 	}
 }
 
@@ -365,23 +373,24 @@ func appendCheckFrame(dst []byte, c check) []byte {
 // writeLoop is the one sender.
 func (v *voiceStream) writeLoop() {
 	buf := make([]byte, 0, 2+mesh.MaxPacket+8*(2+checkLen))
-	tick := time.NewTicker(streamCheckEvery)
+	tick := time.NewTimer(streamCheckEvery)
 	defer tick.Stop()
 	var lastAsk, lastPacket time.Time
 	for {
 		now := time.Now()
 		late := v.checks.waiting(now)
-		if late > resetAfter {
+		// While packets flow the path is asked often, else once a second, and
+		// given time: what is sent again by TCP comes late.
+		every, patience := checkEvery, silentFor
+		if now.Sub(lastPacket) < checkEvery {
+			every, patience = streamCheckEvery, resetAfter
+		}
+		if late > patience {
 			v.fail(errBacklog)
 			return
 		}
 		buf = buf[:0]
-		// While packets flow the path is asked often, else once a second.
-		every := checkEvery
-		if now.Sub(lastPacket) < checkEvery {
-			every = streamCheckEvery
-		}
-		if now.Sub(lastAsk) >= every {
+		if now.Sub(lastAsk) >= every-every/20 {
 			buf = appendCheckFrame(buf, check{token: v.checks.ask(now)})
 			lastAsk = now
 		}
@@ -396,6 +405,7 @@ func (v *voiceStream) writeLoop() {
 				continue // there may be more
 			}
 		}
+		tick.Reset(every)
 		select {
 		case <-v.wake:
 		case <-tick.C:

@@ -195,13 +195,13 @@ func TestCheckGolden(t *testing.T) {
 		c    check
 		want string
 	}{
-		{check{token: 0x01020304}, "0101020304"}, {check{answer: true, token: 5}, "0200000005"},
+		{check{token: 0x01020304}, "01010203040000000000000000"}, {check{answer: true, token: 5, tally: tally{7, 9}}, "02000000050000000700000009"},
 	} {
 		if got := hexOf(c.c.appendTo(nil)); got != c.want {
 			t.Errorf("%+v: %s", c.c, got)
 		}
 	}
-	if got := hexOf(appendCheckFrame(nil, check{token: 9})); got != "80000100000009" {
+	if got := hexOf(appendCheckFrame(nil, check{token: 9})); got != "800001000000090000000000000000" {
 		t.Errorf("frame %s", got)
 	}
 }

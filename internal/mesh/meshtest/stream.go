@@ -76,15 +76,18 @@ func beforeStart(t *testing.T, nets []mesh.Network) {
 }
 
 // stuff sends messages of one class until none has been taken for a while,
-// because the other side does not read.
+// because the other side does not read. It counts refusals too: a machine that
+// lets nobody run for a while has not shown that the windows are full.
 func stuff(t *testing.T, s mesh.Session, class mesh.Priority, size int) (sent int) {
 	t.Helper()
 	const atMost = 64 << 20 // more than any transport's windows
-	for last := time.Now(); time.Since(last) < quiet; {
+	refused := 0
+	for last := time.Now(); time.Since(last) < quiet || refused < 50; {
 		switch err := s.Send(class, numbered(sent, size)); {
 		case err == nil:
-			sent, last = sent+1, time.Now()
+			sent, last, refused = sent+1, time.Now(), 0
 		case errors.Is(err, mesh.ErrBusy):
+			refused++
 			time.Sleep(time.Millisecond)
 		default:
 			t.Fatalf("send to a slow reader: %v", err)
