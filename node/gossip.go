@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ const (
 func newGossip(ctx context.Context, h host.Host, n Network, filter *topicFilter, standing *standing) (*pubsub.PubSub, error) {
 	id := protocol.ID("/teahouse/" + n.ID + "/meshsub/1.2.0")
 	ps, err := pubsub.NewGossipSub(ctx, h,
+		pubsub.WithLogger(slog.New(slog.DiscardHandler)), // as in logs.go
 		pubsub.WithGossipSubProtocols([]protocol.ID{id}, gossipFeatures),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithMaxMessageSize(mesh.MaxMessage),

@@ -8,9 +8,11 @@ import (
 const (
 	// presenceEvery is how often an entry is signed again, with a jitter of
 	// one second to each side; presenceGone is the silence after which a
-	// member counts as gone (DESIGN section 5).
+	// member counts as gone. Two of its entries may be lost; and it is gone
+	// from every roster within 15 s of its death, although the last sign of
+	// life may still be on its way through gossip then.
 	presenceEvery = 5 * time.Second
-	presenceGone  = 15 * time.Second
+	presenceGone  = 14 * time.Second
 	// maxGone is how many departed members are remembered, so that what they
 	// said once cannot be played again.
 	maxGone = 2 * MaxMembers

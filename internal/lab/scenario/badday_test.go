@@ -44,11 +44,7 @@ func oneSentence(t *testing.T, a *actor, words ...string) {
 	t.Helper()
 	var said []string
 	for line := range strings.Lines(a.Stderr()) {
-		// libp2p has a log of its own, in which closing while starting is an
-		// error; only node could lead it elsewhere.
-		if !strings.HasPrefix(line, "ts=") {
-			said = append(said, strings.TrimSpace(line))
-		}
+		said = append(said, strings.TrimSpace(line))
 	}
 	if len(said) != 1 || !strings.HasPrefix(said[0], "teahouse: ") {
 		t.Fatalf("not one sentence: %q", said)

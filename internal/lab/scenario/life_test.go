@@ -31,7 +31,7 @@ func TestDeathsAndGoodbyes(t *testing.T) {
 	killed := time.Now()
 	out := listener.event(t, "member", func(e lab.Event) bool { return e.Text("member") == dead && e.Text("state") == "out" })
 	t.Logf("out of the roster %v after kill -9", out.Seen.Sub(killed).Round(time.Millisecond))
-	if d := out.Seen.Sub(killed); d > 16*time.Second {
+	if d := out.Seen.Sub(killed); d > 15*time.Second {
 		t.Errorf("the roster held a dead member for %v", d)
 	}
 	must(t, speaker.Signal(syscall.SIGINT))
