@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"teahouse/codec"
 	"teahouse/internal/audio"
 )
 
@@ -18,7 +19,7 @@ import (
 // allocate muted (gossip, reports, keep-alives) is counted first and taken
 // off. The collector rests meanwhile, since it empties the pools of quic-go.
 func benchAllocations(ctx context.Context, b *bench) (figures []figure, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	where, err := newPlace()
 	if err != nil {
@@ -34,6 +35,7 @@ func benchAllocations(ctx context.Context, b *bench) (figures []figure, err erro
 		}
 		if _, err := members.join(ctx, memberConfig{
 			Network: n, Secret: where.secret, Nick: nick, Microphone: audio.NewTone(440), Speaker: audio.NewNoSpeaker(),
+			Encoder: codec.EncoderConfig{FrameSamples: 480}, // the most frames a second
 		}); err != nil {
 			return nil, err
 		}
@@ -49,50 +51,67 @@ func benchAllocations(ctx context.Context, b *bench) (figures []figure, err erro
 		}
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	count := func() (allocations, frames uint64, err error) {
-		var before, after runtime.MemStats
-		sent := func() (n uint64) {
-			for _, m := range members {
-				n += m.room.Stats().FramesOpened
-			}
-			return n
+	var differences, background []float64
+	rounds := 5
+	if b.short {
+		rounds = 3 // shorter rounds would drown in the background
+	}
+	for range rounds {
+		talking, frames, err := allocationsDuring(ctx, allocationRound, members, false)
+		if err != nil {
+			return nil, err
 		}
-		if err := pause(ctx, 3*time.Second); err != nil { // what has just begun has settled
-			return 0, 0, err
+		muted, still, err := allocationsDuring(ctx, allocationRound, members, true)
+		if err != nil {
+			return nil, err
 		}
-		runtime.ReadMemStats(&before)
-		already := sent()
-		if err := pause(ctx, b.lasting(20*time.Second)); err != nil {
-			return 0, 0, err
+		if frames < 50 || still > 2 {
+			return nil, fmt.Errorf("%d frames came through talking, %d muted", frames, still)
 		}
-		runtime.ReadMemStats(&after)
-		return after.Mallocs - before.Mallocs, sent() - already, nil
+		b.progress("allocations: %d with %d frames, %d muted", talking, frames, muted)
+		differences = append(differences, (float64(talking)-float64(muted))/float64(frames))
+		background = append(background, float64(muted)/allocationRound.Seconds())
 	}
-	talking, frames, err := count()
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range members {
-		if err := m.seat.SetMuted(true); err != nil {
-			return nil, fmt.Errorf("mute: %w", err)
-		}
-	}
-	muted, still, err := count()
-	if err != nil {
-		return nil, err
-	}
-	if frames < 50 || still > 2 {
-		return nil, fmt.Errorf("%d frames came through talking, %d muted", frames, still)
-	}
-	b.progress("allocations: %d with %d frames, %d muted", talking, frames, muted)
-	perFrame := max(0, (float64(talking)-float64(muted))/float64(frames))
+	perFrame := median(differences)
 	return []figure{
-		// The background is not the same in two stretches of time: under a tenth
-		// per frame is none.
+		// What each frame allocates is a whole number, and shows as at least 1. What is below a half is the background, which is not
+		// the same in two stretches of time; it is shown beside.
 		figure{
 			Name: "frame", What: "allocations per frame, from device to socket and from socket to device",
-			Value: math.Round(perFrame*10) / 10, Unit: "allocations",
+			Value: max(0, math.Round(perFrame)), Unit: "allocations",
 		}.atMost(0).anywhere(),
-		{Name: "background", What: "two nodes in a room, muted: allocations a second", Value: float64(muted) / b.lasting(20*time.Second).Seconds(), Unit: "allocations/s"},
+		{Name: "difference", What: "talking less muted, per frame: what the figure above was rounded from", Value: perFrame, Unit: "allocations"},
+		{Name: "background", What: "two nodes in a room, muted: allocations a second", Value: median(background), Unit: "allocations/s"},
 	}, nil
+}
+
+// allocationRound is how long they talk, and how long they are muted, in turns:
+// so what the background does slowly is in both.
+const allocationRound = 6 * time.Second
+
+// allocationsDuring counts allocations of the process and frames that came
+// through during d, with everybody muted or nobody.
+func allocationsDuring(ctx context.Context, d time.Duration, members crowd, muted bool) (allocations, frames uint64, err error) {
+	for _, m := range members {
+		if err := m.seat.SetMuted(muted); err != nil {
+			return 0, 0, fmt.Errorf("mute: %w", err)
+		}
+	}
+	opened := func() (n uint64) {
+		for _, m := range members {
+			n += m.room.Stats().FramesOpened
+		}
+		return n
+	}
+	if err := pause(ctx, time.Second); err != nil { // what has just begun has settled
+		return 0, 0, err
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	already := opened()
+	if err := pause(ctx, d); err != nil {
+		return 0, 0, err
+	}
+	runtime.ReadMemStats(&after)
+	return after.Mallocs - before.Mallocs, opened() - already, nil
 }
