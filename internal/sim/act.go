@@ -2,6 +2,9 @@ package sim
 
 import "time"
 
+// Who joins and is here, or leaves and is not, does nothing: so a scenario
+// stays one when acts are taken out of it, see [Shrink].
+
 // Join brings people into the room, or back into it, as a new instance of
 // themselves on a new peer id.
 type Join struct{ Who []int }
@@ -43,6 +46,11 @@ type Mark struct{ Name string }
 // a time. It goes on looking for Patience, to tell how long it took; 0 is two
 // minutes. No other act comes before it has ended.
 type Settle struct{ Within, Patience time.Duration }
+
+// Hark wants each who talked in this window to have been heard by all who were
+// there: at least one frame of all those that were expected, if they were more
+// than ten.
+type Hark struct{}
 
 // Depth makes every link carry this many older frames again, 0 to 3: what
 // listeners report of their losses is replaced by what leads to it.
@@ -96,5 +104,6 @@ func (a Settle) act(w *world) {
 	}
 	w.settling = &settling{begun: time.Now(), Settle: a}
 }
+func (Hark) act(w *world)    { w.hark() }
 func (a Depth) act(w *world) { w.depth.Store(int32(a.Depth) + 1) }
 func (a Look) act(w *world)  { a.At(&Present{w}) }

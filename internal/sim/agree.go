@@ -3,7 +3,11 @@ package sim
 import (
 	"fmt"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
+
+	"teahouse/room"
 )
 
 const (
@@ -22,6 +26,8 @@ type settling struct {
 	begun time.Time
 	// since when each kind of agreement has held; zero: it does not.
 	since [agreements]time.Time
+	// last is what was missing when something was missing last.
+	last string
 }
 
 // The kinds of agreement, and how Settled shows them.
@@ -78,6 +84,9 @@ func (w *world) settle(now time.Time) {
 			last = s.since[kind]
 		}
 	}
+	if why != "" {
+		s.last = why
+	}
 	agreed := why == "" && now.Sub(last) >= settleHold
 	if !agreed && now.Sub(s.begun) < s.Patience {
 		return
@@ -104,7 +113,8 @@ func (w *world) settle(now time.Time) {
 		return
 	}
 	if done.All > s.Within {
-		w.violated("one room only %v later, not %v (roster %v, epoch %v, voice %v)", done.All, s.Within, done.Roster, done.Epoch, done.Voice)
+		w.violated("one room only %v later, not %v (roster %v, epoch %v, voice %v); the last that was missing: %s",
+			done.All, s.Within, done.Roster, done.Epoch, done.Voice, s.last)
 	}
 	w.atRest()
 }
@@ -166,14 +176,78 @@ func differInEpoch(part []*life) string {
 	return ""
 }
 
-// differInVoice tells who is not heard by all.
+// differInVoice tells who is not heard by whom.
 func differInVoice(part []*life) string {
 	for _, l := range part {
-		if n := l.room.Load().Hearers(); n != len(part)-1 {
-			return fmt.Sprintf("%v is heard by %d of %d", l, n, len(part)-1)
+		r := l.room.Load()
+		links := r.Links()
+		for _, other := range part {
+			if why := deaf(links, other); other != l && why != "" {
+				return fmt.Sprintf("%v is not heard by %v: %s", l, other, why)
+			}
+		}
+		if n := r.Hearers(); n != len(part)-1 {
+			return fmt.Sprintf("%v says to be heard by %d, where %d others are: %s", l, n, len(part)-1, describe(links, l.world))
 		}
 	}
 	return ""
+}
+
+// deaf tells why, by somebody's links, the other does not hear them; "" if it
+// does.
+func deaf(links []room.LinkInfo, other *life) string {
+	i := slices.IndexFunc(links, func(i room.LinkInfo) bool { return i.Peer == other.peer })
+	switch {
+	case i < 0:
+		return "no session"
+	case !links[i].Up:
+		return "a session without a path"
+	case !links[i].Hears:
+		return fmt.Sprintf("no report tells so (%d packets sent, %d come)", links[i].Stats.SentPackets, links[i].Stats.ReceivedPackets)
+	}
+	return ""
+}
+
+// hark looks for pairs that heard nothing in the window.
+func (w *world) hark() {
+	w.windows.mu.Lock()
+	window := w.windows.all[len(w.windows.all)-1]
+	deafs := make(map[[2]int]int)
+	for pair, p := range window.Pairs {
+		if h := p.Heard(); h.Expected > 10 && h.Lost == h.Expected {
+			deafs[pair] = h.Expected
+		}
+	}
+	w.windows.mu.Unlock()
+	for pair, n := range deafs {
+		from, to := w.people[pair[0]].here(), w.people[pair[1]].here()
+		if from == nil || to == nil {
+			continue
+		}
+		stats := to.room.Load().Stats()
+		w.violated("while %q %v heard nothing of %d frames of %v: %s there, %s here; %d frames not opened, %d replayed", window.Name, to, n, from,
+			describeLink(to.room.Load().Links(), from), describeLink(from.room.Load().Links(), to), stats.FramesUnopened, stats.FramesReplayed)
+	}
+}
+
+// describe is all links of somebody, in words.
+func describe(links []room.LinkInfo, w *world) string {
+	var b strings.Builder
+	for _, l := range links {
+		who, _ := w.whose(l.Peer)
+		fmt.Fprintf(&b, "person %d (path %v, hears %v) ", who, l.Up, l.Hears)
+	}
+	return b.String()
+}
+
+// describeLink is the link to the other, in words.
+func describeLink(links []room.LinkInfo, other *life) string {
+	i := slices.IndexFunc(links, func(i room.LinkInfo) bool { return i.Peer == other.peer })
+	if i < 0 {
+		return "no session"
+	}
+	l := links[i]
+	return fmt.Sprintf("a session (path %v, hears %v, sent %d, received %d packets)", l.Up, l.Hears, l.Stats.SentPackets, l.Stats.ReceivedPackets)
 }
 
 // atRest checks what must hold once all agree.
@@ -201,26 +275,36 @@ func (w *world) pastCannotFollow(parts map[int][]*life) {
 	past := w.past
 	w.past = nil
 	w.mu.Unlock()
+	// The parts of a split network may go on from one origin, each by itself.
+	var newest []known
+	alone := false
+	for _, part := range parts {
+		if len(part) < 2 {
+			alone = true // who is alone says nothing of its epoch
+			continue
+		}
+		k, _ := part[0].look()
+		if i := slices.IndexFunc(newest, func(o known) bool { return o.origin == k.origin }); i < 0 {
+			newest = append(newest, k)
+		} else if k.number > newest[i].number {
+			newest[i] = k
+		}
+	}
 	var keep []*departed
 	for _, d := range past {
 		if w.people[d.life.person.who].lives > d.life.number {
 			continue // back again, and entitled anew
 		}
-		relevant := false
-		for _, part := range parts {
-			if len(part) < 2 {
-				relevant = true // its epoch is not known
-				continue
-			}
-			now, _ := part[0].look()
-			if _, held := d.held[now.origin]; !held {
+		relevant := alone
+		for _, k := range newest {
+			if _, held := d.held[k.origin]; !held {
 				continue
 			}
 			relevant = true
-			if at, ok := d.settled[now.origin]; !ok {
-				d.settled[now.origin] = now.number
-			} else if now.number > at {
-				w.violated("%v, gone before epoch %d, can follow to %v", d.life, at, now)
+			if at, ok := d.settled[k.origin]; !ok {
+				d.settled[k.origin] = k.number
+			} else if k.number > at {
+				w.violated("%v, gone before epoch %d, can follow to %v", d.life, at, k)
 			}
 		}
 		if relevant {

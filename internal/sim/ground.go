@@ -3,6 +3,7 @@ package sim
 import (
 	"crypto/ed25519"
 	"sync"
+	"time"
 
 	"teahouse/internal/mesh"
 )
@@ -79,12 +80,12 @@ func (g *memoryGround) rewired() {
 }
 
 // forMemory is the wire as mesh.Memory has it: losses in bursts it leaves to
-// drops.
+// drops, and streams know nothing of them.
 func (d *dice) forMemory() mesh.Wire {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	w := mesh.Wire{Latency: d.wire.Delay, Jitter: d.wire.Jitter}
-	if !d.wire.Loss.inBursts() {
+	if d.wire.Loss.Burst == 0 {
 		w.Loss = d.wire.Loss.Rate
 	}
 	return w
@@ -93,9 +94,9 @@ func (d *dice) forMemory() mesh.Wire {
 func (g *memoryGround) drops(from, to int) bool {
 	d := g.wires.between(from, to)
 	d.mu.Lock()
-	bursts := d.wire.Loss.inBursts()
+	bursts := d.wire.Loss.Burst > 0
 	d.mu.Unlock()
-	return bursts && d.lost()
+	return bursts && d.lost(time.Now())
 }
 
 func (g *memoryGround) close() { g.memory.Close() }

@@ -134,7 +134,7 @@ func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
 	}
 	w, other := p.internet.wires, whoseAddr(to)
 	p.internet.watch.datagram(other, b)
-	if w.group(p.who) != w.group(other) || w.between(p.who, other).lost() {
+	if w.group(p.who) != w.group(other) || w.between(p.who, other).lost(time.Now()) {
 		return len(b), nil
 	}
 	return p.PacketConn.WriteTo(slices.Clone(b), to)

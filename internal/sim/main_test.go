@@ -15,7 +15,7 @@ import (
 var (
 	flagSeeds = flag.Int("sim.seeds", 0, "how many seeds each test plays; 0: as many as it takes by itself")
 	flagFirst = flag.Uint64("sim.first", 0, "the first seed")
-	flagHeal  = flag.Duration("sim.heal", time.Minute, "how soon a room that was split must be one")
+	flagHeal  = flag.Duration("sim.heal", 10*time.Second, "how soon a room that was split must be one; promised are 5 s")
 	flagHours = flag.Float64("sim.hours", 0, "how many virtual hours of churn; 0: a few")
 )
 
@@ -23,9 +23,12 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// seeds is what to play: n seeds, a tenth of it where time is short.
+// seeds is what to play: n seeds, a part of it where time is short.
 func seeds(n int) []uint64 {
-	if testing.Short() || raceEnabled {
+	switch {
+	case raceEnabled:
+		n = (n + 29) / 30
+	case testing.Short():
 		n = (n + 9) / 10
 	}
 	if *flagSeeds > 0 {

@@ -79,8 +79,7 @@ func (p *person) kill()              { p.after(func() { p.end(true) }) }
 func (p *person) enter(sameHost bool) {
 	w := p.world
 	if p.life.Load() != nil {
-		w.violated("the scenario has person %d join twice", p.who)
-		return
+		return // here already
 	}
 	p.lives++
 	if !sameHost || p.hosts == 0 {
@@ -124,6 +123,9 @@ func (l *life) follow(events *room.Subscription) {
 		if e.Kind == room.EventLink {
 			l.world.linked(&e)
 		}
+		if f := l.world.scenario.Event; f != nil {
+			f(e.Time.Sub(l.world.start), l.person.who, &e)
+		}
 	}
 }
 
@@ -131,8 +133,7 @@ func (l *life) follow(events *room.Subscription) {
 func (p *person) end(vanish bool) {
 	l, w := p.life.Load(), p.world
 	if l == nil {
-		w.violated("the scenario has person %d leave who is not here", p.who)
-		return
+		return // not here
 	}
 	l.ending.Store(true)
 	if vanish {

@@ -13,10 +13,11 @@
 //	  wires: delay, jitter, random and burst loss, splits, death; by seed
 //
 // A [Scenario] is a value. Its faults come at their times, and from its seed
-// alone come the keys, the wires' dice and, for [Churn], the scenario itself.
-// What the seed does not decide is the order in which goroutines run that are
-// ready at one instant, and the spread that rooms put on their timers: one
-// seed is one course of events as seen from outside, not one trace.
+// come the keys, the wires' dice and, for [Churn], the scenario itself. What
+// the seed does not decide is what rooms draw (salts, epoch secrets, the
+// spread of their timers) and the order in which goroutines run that are ready
+// at one instant. So a seed that failed may have to be played a few times
+// until it fails again.
 package sim
 
 import (
@@ -24,11 +25,11 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
 	"teahouse/node"
+	"teahouse/room"
 )
 
 // Scenario is what happens to whom, and when.
@@ -50,6 +51,9 @@ type Scenario struct {
 	// Steps come in the order of their times; For is when it ends.
 	Steps []Step
 	For   time.Duration
+	// Event, if set, is told of each event of each room, from a goroutine of
+	// that room's.
+	Event func(at time.Duration, who int, e *room.Event)
 	// Log gets what the rooms and nodes have to say; nil discards.
 	Log *slog.Logger
 }
@@ -95,9 +99,6 @@ func (s Scenario) String() string {
 // played, or something is left running.
 func Run(t *testing.T, s Scenario) *Result {
 	t.Helper()
-	// Member and host keys come from the seed already; this is for salts,
-	// epochs and whatever libraries draw.
-	cryptotest.SetGlobalRandom(t, s.Seed)
 	var result *Result
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, &s)
@@ -128,13 +129,14 @@ type Result struct {
 	// Links counts what became of links, as "up: carrier" and "down: reason".
 	Links map[string]int
 	// Goroutines is the most that ran for one present person, at the ends of
-	// Settle.
+	// Settle; it means something where no other test runs beside.
 	Goroutines int
 }
 
 // Violation is something that must never happen, and did.
 type Violation struct {
 	At   time.Duration
+	Step int // how many steps had been done
 	What string
 }
 
@@ -162,7 +164,9 @@ func (r *Result) Report(t testing.TB) {
 	for _, v := range r.Violations {
 		fmt.Fprintf(&b, "%v\n", v)
 	}
-	t.Errorf("seed %d of %s:\n%splayed again by\n%v", r.Scenario.Seed, r.Scenario.Name, b.String(), r.Scenario)
+	to := *r.Scenario // the first violation is enough to look for
+	to.Steps = to.Steps[:r.Violations[0].Step]
+	t.Errorf("seed %d of %s:\n%splayed again, up to the first, by\n%v", to.Seed, to.Name, b.String(), to)
 }
 
 // Window is the measurement of that name; nil for none.

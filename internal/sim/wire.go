@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -15,26 +16,25 @@ type Wire struct {
 	Loss   Loss
 }
 
-// Loss is how packets vanish: the Gilbert model, with a good state in which
-// none does and a bad one in which all do (E. N. Gilbert, Capacity of a
-// burst-noise channel, 1960; RFC 3611 section 4.7.2 has its terms).
+// Loss is how packets vanish: by chance, or in bad times by the Gilbert model,
+// a Markov chain in which none is lost in its good state and all are in its bad
+// one (E. N. Gilbert, Capacity of a burst-noise channel, 1960; RFC 3611 section
+// 4.7.2 has its terms). The chain runs in time, not by packets, so that a bad
+// time is as long for who sends two packets a second as for who sends fifty.
 type Loss struct {
 	// Rate is the part of packets that vanish in the long run, 0 to below 1.
 	Rate float64
-	// Burst is the mean length of a run of losses, in packets. Up to
-	// 1/(1-Rate), which is what chance makes, losses are independent.
-	Burst float64
+	// Burst is the mean length of a bad time; 0: each packet for itself.
+	Burst time.Duration
 }
-
-// inBursts tells whether l is anything else than independent.
-func (l Loss) inBursts() bool { return l.Rate > 0 && l.Burst > 1/(1-l.Rate) }
 
 // dice throw for the packets of one direction. They may be used from several
 // goroutines at once.
 type dice struct {
 	mu   sync.Mutex
 	wire Wire
-	bad  bool
+	bad  bool      // it was a bad time at at
+	at   time.Time // zero: nothing was sent yet
 	rng  *rand.Rand
 }
 
@@ -45,24 +45,28 @@ func newDice(seed uint64, from, to int, wire Wire) *dice {
 func (d *dice) set(wire Wire) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.wire, d.bad = wire, false
+	d.wire, d.at = wire, time.Time{}
 }
 
-// lost throws for one packet.
-func (d *dice) lost() bool {
+// lost throws for a packet that is sent now.
+func (d *dice) lost(now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := d.wire.Loss
-	switch {
-	case l.Rate <= 0:
+	if l.Rate <= 0 {
 		return false
-	case !l.inBursts():
-		return d.rng.Float64() < l.Rate
-	case d.bad:
-		d.bad = d.rng.Float64() >= 1/l.Burst
-	default:
-		d.bad = d.rng.Float64() < l.Rate/(l.Burst*(1-l.Rate))
 	}
+	bad := l.Rate // the probability that it is a bad time
+	if l.Burst > 0 && !d.at.IsZero() {
+		// The chain forgets its state with the sum of its two rates, 1/Burst
+		// and Rate/(Burst(1-Rate)).
+		was := 0.0
+		if d.bad {
+			was = 1
+		}
+		bad += (was - l.Rate) * math.Exp(-float64(now.Sub(d.at))/(float64(l.Burst)*(1-l.Rate)))
+	}
+	d.at, d.bad = now, d.rng.Float64() < bad
 	return d.bad
 }
 

@@ -36,6 +36,7 @@ type world struct {
 
 	nodes   sync.Map     // mesh.PeerID: int, whose it is
 	depth   atomic.Int32 // 1 more than all links are made to have; 0: as they choose
+	done    atomic.Int64 // steps begun
 	handed  atomic.Int64
 	lives   atomic.Int64
 	wg      sync.WaitGroup
@@ -108,6 +109,7 @@ func (w *world) step(now time.Time) (next time.Time, ok bool) {
 			return next, true
 		}
 		synctest.Wait() // what was due at this time has happened
+		w.done.Store(int64(w.next) + 1)
 		steps[w.next].Do.act(w)
 		if w.settling != nil {
 			w.next++
@@ -141,7 +143,7 @@ func (w *world) now() time.Duration { return time.Since(w.start) }
 
 // violated notes that something happened that must not.
 func (w *world) violated(format string, args ...any) {
-	v := Violation{w.now(), fmt.Sprintf(format, args...)}
+	v := Violation{w.now(), int(w.done.Load()), fmt.Sprintf(format, args...)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.result.Violations) < maxViolations {
