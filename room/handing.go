@@ -42,6 +42,9 @@ const (
 	// next renewStep later.
 	renewAfter = 15 * time.Minute
 	renewStep  = 2 * time.Second
+	// answerStep is the same for who knows of a departure when somebody who
+	// does not (a newcomer, mostly) has ratcheted: whoever went can follow.
+	answerStep = 250 * time.Millisecond
 )
 
 // reasonHealed is why an epoch was replaced of which two secrets were about.
@@ -88,7 +91,9 @@ type handing struct {
 	healAt time.Time  // when to heal; zero: nothing is wrong
 	healOf commitment // the origin that is wrong
 	healed time.Time  // the last time
-	next   time.Time  // of the latest tick
+
+	answerAt time.Time // when to renew after a ratchet that the departed can follow; zero: no need
+	next     time.Time // of the latest tick
 }
 
 // open takes up a far end, of which KNOWN has been read.
@@ -141,10 +146,13 @@ func (h *handing) takeEpoch(f *far, m *epochMessage, now time.Time) error {
 		h.tick(now)
 		return err
 	case what == takenRaised:
+		h.answer(now)
 		h.announce("someone was let in", false, now)
 	case what == takenFresh:
+		h.answerAt = time.Time{}
 		h.announce("renewed by another member", false, now)
 	case what == takenOther:
+		h.answerAt = time.Time{}
 		h.announce("taken over from others", true, now)
 	}
 	h.tick(now)
@@ -165,6 +173,7 @@ func (h *handing) takeAdmit(m *admitMessage, present bool, now time.Time) {
 		h.bypass(m.Number, now)
 	}
 	if h.raise(m.Commitment, m.Number, now, h.delay()) {
+		h.answer(now)
 		h.announce("someone was let in", false, now)
 	}
 	h.tick(now)
@@ -384,21 +393,31 @@ func (h *handing) heal(now time.Time) {
 	h.announce(reasonHealed, false, now)
 }
 
+// answer is called after a ratchet of somebody else's.
+func (h *handing) answer(now time.Time) {
+	if h.departed && h.answerAt.IsZero() {
+		h.answerAt = now.Add(time.Duration(h.rank(h.newest())) * answerStep)
+	}
+}
+
 // renewInTime replaces the secret that somebody who went still has, where
 // nobody came for so long that it was not replaced by the way.
 func (h *handing) renewInTime(now time.Time) {
 	e := h.newest()
 	if e == nil || !h.departed {
+		h.answerAt = time.Time{}
 		return
 	}
 	at := h.departedAt.Add(renewAfter)
 	if !at.After(now) {
 		at = at.Add(time.Duration(h.rank(e)) * renewStep)
 	}
+	at = sooner(at, h.answerAt)
 	if at.After(now) {
 		h.soonest(at)
 		return
 	}
+	h.answerAt = time.Time{}
 	h.let(h.change(nil, h.delay(), now), now)
 	h.announce("renewed, because someone had left", false, now)
 }

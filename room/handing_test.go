@@ -492,3 +492,35 @@ func TestSkippedEpochsAreHeld(t *testing.T) {
 		}
 	}
 }
+
+// TestRatchetOfTheIgnorant: somebody who came while a member was dead, but not
+// yet gone, knows nothing of its going and lets another in by a ratchet, which
+// the dead one's key can follow. Those who know answer with a fresh epoch.
+func TestRatchetOfTheIgnorant(t *testing.T) {
+	c := newCouncil(t, 1)
+	a, b, dead := c.sit("a"), c.sit("b"), c.sit("dead")
+	c.connect(a, b)
+	c.connect(b, dead)
+	c.settle()
+	c.now = c.now.Add(time.Minute)
+	c.disconnect(b, dead) // killed; nobody knows yet
+	n := c.sit("newcomer")
+	c.connect(n, a)
+	c.settle()
+	followed := *a.newest()
+	for _, s := range []*seat{a, b} {
+		delete(s.roster, dead.entry.Member)
+		s.depart(dead.entry.Member, c.now)
+	}
+	c.seats = slices.DeleteFunc(c.seats, func(s *seat) bool { return s == dead })
+	if n.departed {
+		t.Fatal("the newcomer knows: the test sees nothing")
+	}
+	c.now = c.now.Add(time.Minute)
+	last := c.sit("last")
+	c.connect(last, n)
+	c.settle()
+	if got := last.newest().origin; got.Commitment == followed.origin.Commitment {
+		t.Error("the dead can follow")
+	}
+}
