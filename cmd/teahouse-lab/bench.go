@@ -55,6 +55,7 @@ func benchmarks() []benchmark {
 		{"opus", "Opus: encoding and decoding one frame", benchOpus},
 		{"seal", "sealing and opening at the sizes of voice", benchSeal},
 		{"packet", "framing and cryptography of one packet", benchPacket},
+		{"simulated", "the network layer under loss, in virtual time", benchSimulated},
 		{"join", "from joining to first audio", benchJoin},
 		{"path", "the software path of a voice", benchPath},
 		{"allocations", "allocations on a frame's whole way", benchAllocations},

@@ -23,6 +23,8 @@ type commandLine struct {
 	Bench benchCommand `cmd:"" help:"Measure: all figures, or those of the benchmarks named."`
 	// The other half of an idle node's comparison, a process of its own.
 	BareHost bareHostCommand `cmd:"" hidden:"" name:"bare-host"`
+	// What plays for the benchmark simulated, a process of its own too.
+	Simulated simulatedCommand `cmd:"" hidden:""`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -8,32 +8,12 @@ import (
 	"time"
 
 	"teahouse/internal/mesh"
-	"teahouse/node"
 	"teahouse/room"
 )
 
 // networkBudget is how much longer than its path 95 of 100 frames may take
 // through the network layer (DESIGN section 9).
 const networkBudget = 5 * time.Millisecond
-
-// networkScenario is two real nodes; one talks for a while over a bad path,
-// with a fixed repair depth.
-func networkScenario(path time.Duration, loss Loss, depth int, talk time.Duration) Scenario {
-	const settled = 2 * time.Second
-	return Scenario{
-		Name: "network", Seed: 1, People: 2, Ground: Internet, Wire: Wire{Delay: path}, Transport: node.DatagramOnly,
-		Steps: []Step{
-			{0, Join{[]int{0, 1}}},
-			{time.Second, Settle{Within: 10 * time.Second}},
-			{time.Second, SetWires{Wire{Delay: path, Loss: loss}}},
-			{time.Second, Depth{depth}},
-			{time.Second, Talk{[]int{0}}},
-			{time.Second + settled, Mark{"talk"}},
-			{time.Second + settled + talk, Talk{}},
-		},
-		For: 2*time.Second + settled + talk,
-	}
-}
 
 // TestNetworkLayer: what voice datagrams add to the path, at losses that
 // fail QUIC's own (LIBRARIES: 1,046 ms at 40 %).
@@ -49,7 +29,7 @@ func TestNetworkLayer(t *testing.T) {
 		for _, loss := range []float64{0.05, 0.33, 0.40} {
 			for depth := range 4 {
 				name := fmt.Sprintf("%v, %.0f %%, depth %d", path, 100*loss, depth)
-				s := networkScenario(path, Loss{Rate: loss}, depth, talk)
+				s := NetworkLayer(path, Loss{Rate: loss}, depth, talk)
 				var links []room.LinkInfo
 				s.Steps = append(s.Steps, Step{s.For, Look{func(p *Present) { links = p.Room(0).Links() }}})
 				r := Run(t, s)

@@ -64,11 +64,12 @@ func TestDiceAreByWire(t *testing.T) {
 		}
 		return s
 	}
-	if throw(1, 2, 3) != throw(1, 2, 3) {
+	once := throw(1, 2, 3)
+	if again := throw(1, 2, 3); again != once {
 		t.Error("the same wire threw something else")
 	}
 	for _, other := range []string{throw(1, 3, 2), throw(2, 2, 3), throw(1, 2, 4)} {
-		if other == throw(1, 2, 3) {
+		if other == once {
 			t.Error("another wire threw the same")
 		}
 	}
