@@ -255,7 +255,11 @@ func (s *session) standBy(st *pathState, now time.Time) *way {
 		kind carrierSet
 		conn network.Conn
 	}{{onTCP, st.tcp}, {onQUIC, st.quic}} {
-		if s.carriers&c.kind == 0 || c.conn == nil || !s.node.gate.allow(s.remote, c.conn.RemoteMultiaddr(), Outbound) {
+		if s.carriers&c.kind == 0 || c.conn == nil {
+			continue
+		}
+		if !s.mayStream(c.conn) {
+			s.forbidStreams(c.conn)
 			continue
 		}
 		v := s.liveStream(c.kind, c.conn)

@@ -52,7 +52,10 @@ const (
 	settled = 5 * time.Second
 )
 
-var errBacklog = errors.New("voice stream fell behind")
+var (
+	errBacklog   = errors.New("voice stream fell behind")
+	errForbidden = errors.New("policy refuses this path")
+)
 
 // voiceStream is one stream that carries a session's packets.
 type voiceStream struct {
@@ -105,6 +108,24 @@ func (s *session) liveStream(kind carrierSet, c network.Conn) *voiceStream {
 		}
 	}
 	return nil
+}
+
+// mayStream asks the gater whether packets may go where c does.
+func (s *session) mayStream(c network.Conn) bool {
+	return s.node.gate.allow(s.remote, c.RemoteMultiaddr(), Outbound)
+}
+
+// forbidStreams ends the streams over c, with what waits in their rings: the
+// gater has come to refuse where they go.
+func (s *session) forbidStreams(c network.Conn) {
+	s.streams.mu.Lock()
+	live := slices.Clone(s.streams.live)
+	s.streams.mu.Unlock()
+	for _, v := range live {
+		if v.conn == c {
+			v.fail(errForbidden)
+		}
+	}
 }
 
 // idleStreams closes streams that have been neither chosen nor the one that
@@ -241,6 +262,11 @@ func (v *voiceStream) run(ctx context.Context, st network.Stream, rw io.ReadWrit
 	secure, err := s.node.secureConn(ctx, paced, s.remote, voicePrologue(&s.binding), initiator)
 	if err != nil {
 		return fmt.Errorf("noise: %w", err)
+	}
+	// Packets wait already for this stream; the gater may have changed its mind
+	// since it was begun.
+	if !s.mayStream(v.conn) {
+		return errForbidden
 	}
 	_ = st.SetDeadline(time.Time{})
 	paced.pace = true
