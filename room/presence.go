@@ -71,7 +71,7 @@ func (r *Room) show(e *entry) shown {
 		r.memberEvents(e, flags, stateChanged)
 	case shownRestart:
 		r.silence(e.Member)
-		r.endSessionsOf(e.Member, func(s *session) bool { return s.far.instance == e.Instance }, e, "a newer instance has come")
+		r.endSessionsOf(e.Member, e, "a newer instance has come")
 		r.membersChanged()
 		r.memberEvents(e, flags, stateChanged)
 	case shownLeft:
@@ -92,18 +92,18 @@ func (r *Room) isPresent(e *entry) bool {
 func (r *Room) memberGone(m Member, reason string) {
 	r.handing.depart(m, time.Now())
 	r.silence(m)
-	r.endSessionsOf(m, nil, nil, reason)
+	r.endSessionsOf(m, nil, reason)
 	r.membersChanged()
 	if e := r.roster.last(m); e != nil {
 		r.emit(Event{Kind: EventMember, Member: m, Info: e.info(time.Time{}, false), State: stateOut, Reason: reason})
 	}
 }
 
-// endSessionsOf ends the open sessions with a member, telling them last, if
-// any; those that keep says are spared.
-func (r *Room) endSessionsOf(m Member, keep func(*session) bool, last *entry, reason string) {
+// endSessionsOf ends the open sessions with a member, whose voice has been
+// closed, telling them last, if any.
+func (r *Room) endSessionsOf(m Member, last *entry, reason string) {
 	for s := range r.sessions {
-		if s.state != sessionOpen || s.far.member != m || keep != nil && keep(s) {
+		if s.state != sessionOpen || s.far.member != m {
 			continue
 		}
 		if last != nil {
