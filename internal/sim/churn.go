@@ -69,7 +69,7 @@ func (c *churn) round(number int) {
 	c.add(Settle{Within: churnPatience, Patience: 2 * churnPatience})
 	c.add(Mark{fmt.Sprint("round ", number)})
 	c.add(Talk{c.here()})
-	c.at += time.Second
+	c.at += 3 * time.Second // bursts of loss last 0.2 s in the mean: none fills this
 	c.add(Talk{})
 	c.at += 500 * time.Millisecond
 	c.add(Hark{})

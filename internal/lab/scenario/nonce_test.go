@@ -91,6 +91,7 @@ func lives(t *testing.T, short bool, tags ...string) sealed {
 	// A copy of the home, alive beside the first one, with the same peer id,
 	// where neither can know of the other.
 	must(t, exec.CommandContext(t.Context(), "cp", "-r", a.home, filepath.Join(s.dir, "copy")).Run())
+	must(t, os.RemoveAll(filepath.Join(s.dir, "copy", "state", "peers"))) // it would remember the way back
 	elsewhere := *s
 	b := elsewhere.start(t, nil, "bootstrap-2", "bootstrap")
 	elsewhere.peer = b.event(t, "listening", nil).Texts("addrs")[0]
