@@ -1,12 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"runtime"
-	"runtime/debug"
+	"slices"
 	"time"
 
 	"teahouse/codec"
@@ -15,9 +16,12 @@ import (
 
 // benchAllocations counts what one frame costs in allocations on its whole
 // way: microphone, encoder, room, socket, the other node's socket, room,
-// decoder, speaker. Two nodes talk to each other in this process; what they
-// allocate muted (gossip, reports, keep-alives) is counted first and taken
-// off. The collector rests meanwhile, since it empties the pools of quic-go.
+// decoder, speaker. Two nodes talk to each other in this process, and every
+// allocation is recorded with its stack: those below the goroutines of voice
+// and the handling of a packet from the socket are the frame's. All others
+// (gossip, reports, path checks, QUIC) are shown beside. What has to do with
+// packets but not with frames, an answer to a path check say, is a few in a
+// second, and a frame comes 200 times.
 func benchAllocations(ctx context.Context, b *bench) (figures []figure, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -50,68 +54,98 @@ func benchAllocations(ctx context.Context, b *bench) (figures []figure, err erro
 			return nil, err
 		}
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	var differences, background []float64
-	rounds := 5
-	if b.short {
-		rounds = 3 // shorter rounds would drown in the background
+	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
+	runtime.MemProfileRate = 1
+	if err := pause(ctx, time.Second); err != nil { // what has just begun has settled
+		return nil, err
 	}
-	for range rounds {
-		talking, frames, err := allocationsDuring(ctx, allocationRound, members, false)
-		if err != nil {
-			return nil, err
-		}
-		muted, still, err := allocationsDuring(ctx, allocationRound, members, true)
-		if err != nil {
-			return nil, err
-		}
-		if frames < 50 || still > 2 {
-			return nil, fmt.Errorf("%d frames came through talking, %d muted", frames, still)
-		}
-		b.progress("allocations: %d with %d frames, %d muted", talking, frames, muted)
-		differences = append(differences, (float64(talking)-float64(muted))/float64(frames))
-		background = append(background, float64(muted)/allocationRound.Seconds())
+	round := b.lasting(allocationRound)
+	before, already := recorded(), opened(members)
+	if err := pause(ctx, round); err != nil {
+		return nil, err
 	}
-	perFrame := median(differences)
+	frames := opened(members) - already
+	after := recorded()
+	if frames < 50 {
+		return nil, fmt.Errorf("only %d frames came through", frames)
+	}
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for _, pipeline := range framePath[:2] { // a name that is not the program's would count nothing, and be content
+		if !bytes.Contains(stacks, []byte(pipeline+"(")) {
+			return nil, fmt.Errorf("no goroutine runs %s", pipeline)
+		}
+	}
+	ofFrames := after.ofFrames - before.ofFrames
+	b.progress("allocations: %d of %d frames, %d of everything else", ofFrames, frames, after.others-before.others)
+	perFrame := float64(ofFrames) / float64(frames)
 	return []figure{
-		// What each frame allocates is a whole number, and shows as at least 1. What is below a half is the background, which is not
-		// the same in two stretches of time; it is shown beside.
+		// What each frame allocates is a whole number, and shows as at least 1.
 		figure{
 			Name: "frame", What: "allocations per frame, from device to socket and from socket to device",
-			Value: max(0, math.Round(perFrame)), Unit: "allocations",
+			Value: math.Round(perFrame), Unit: "allocations",
 		}.atMost(0).anywhere(),
-		{Name: "difference", What: "talking less muted, per frame: what the figure above was rounded from", Value: perFrame, Unit: "allocations"},
-		{Name: "background", What: "two nodes in a room, muted: allocations a second", Value: median(background), Unit: "allocations/s"},
+		{Name: "unrounded", What: "the same before it was rounded", Value: perFrame, Unit: "allocations"},
+		{Name: "others", What: "two nodes that talk: all other allocations a second", Value: float64(after.others-before.others) / round.Seconds(), Unit: "allocations/s"},
 	}, nil
 }
 
-// allocationRound is how long they talk, and how long they are muted, in turns:
-// so what the background does slowly is in both.
-const allocationRound = 6 * time.Second
+// allocationRound is how long they talk while it is counted.
+const allocationRound = 20 * time.Second
 
-// allocationsDuring counts allocations of the process and frames that came
-// through during d, with everybody muted or nobody.
-func allocationsDuring(ctx context.Context, d time.Duration, members crowd, muted bool) (allocations, frames uint64, err error) {
+// opened is how many frames have come through to the members.
+func opened(members crowd) (n uint64) {
 	for _, m := range members {
-		if err := m.seat.SetMuted(muted); err != nil {
-			return 0, 0, fmt.Errorf("mute: %w", err)
+		n += m.room.Stats().FramesOpened
+	}
+	return n
+}
+
+// framePath are the functions below which a frame is handled: the two pipelines
+// of a voice, and a packet that comes from the socket.
+var framePath = []string{
+	"teahouse/internal/voice.(*capture).run",
+	"teahouse/internal/voice.(*playout).run",
+	"teahouse/node.(*link).receive",
+	"teahouse/node.(*link).receiveStream",
+}
+
+// allocated counts allocations since the process began to record them.
+type allocated struct{ ofFrames, others int64 }
+
+// recorded reads the memory profile, whose figures are those of the last
+// complete collection.
+func recorded() (sum allocated) {
+	runtime.GC()
+	runtime.GC()
+	records := make([]runtime.MemProfileRecord, 4096)
+	for {
+		n, ok := runtime.MemProfile(records, true)
+		if ok {
+			records = records[:n]
+			break
+		}
+		records = make([]runtime.MemProfileRecord, n+1024)
+	}
+	for i := range records {
+		if onFramePath(records[i].Stack()) {
+			sum.ofFrames += records[i].AllocObjects
+		} else {
+			sum.others += records[i].AllocObjects
 		}
 	}
-	opened := func() (n uint64) {
-		for _, m := range members {
-			n += m.room.Stats().FramesOpened
+	return sum
+}
+
+func onFramePath(stack []uintptr) bool {
+	frames := runtime.CallersFrames(stack)
+	for {
+		f, more := frames.Next()
+		if slices.Contains(framePath, f.Function) {
+			return true
 		}
-		return n
+		if !more {
+			return false
+		}
 	}
-	if err := pause(ctx, time.Second); err != nil { // what has just begun has settled
-		return 0, 0, err
-	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	already := opened()
-	if err := pause(ctx, d); err != nil {
-		return 0, 0, err
-	}
-	runtime.ReadMemStats(&after)
-	return after.Mallocs - before.Mallocs, opened() - already, nil
 }
