@@ -16,9 +16,10 @@ import (
 type keyboard struct {
 	fd     int
 	before *term.State
-	raw    bool
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	raw   bool
+	given bool // back: never to be taken again
 }
 
 // openKeyboard is nil where standard input is no terminal.
@@ -41,6 +42,9 @@ func openKeyboard() *keyboard {
 func (k *keyboard) set() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.given {
+		return false
+	}
 	t, err := unix.IoctlGetTermios(k.fd, getTermios)
 	if err != nil {
 		return false
@@ -60,6 +64,7 @@ func (k *keyboard) restore() {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.given = true
 	if k.raw {
 		k.raw = false
 		_ = term.Restore(k.fd, k.before) // nothing is left to try

@@ -162,8 +162,10 @@ func TestTerminalIsGivenBack(t *testing.T) {
 		{"Ctrl-C", func(m *terminal) { m.press("\x03") }, 0},
 		{"SIGTERM", func(m *terminal) { _ = m.cmd.Process.Signal(syscall.SIGTERM) }, 0},
 		{"two signals", func(m *terminal) {
-			_ = m.cmd.Process.Signal(syscall.SIGTERM)
-			_ = m.cmd.Process.Signal(syscall.SIGINT)
+			// Both while it stands still, so that it has not left before the second.
+			for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCONT} {
+				_ = m.cmd.Process.Signal(sig)
+			}
 		}, 130},
 	} {
 		t.Run(c.name, func(t *testing.T) {
