@@ -370,11 +370,15 @@ func TestSilentSessionsAreClosed(t *testing.T) {
 		x := s.intrude(s.secret, func(*intruder, mesh.Session) {})
 		for range 5 {
 			if n, err := x.node.Open(t.Context(), a.node.Self(), x.secret.door()); err == nil {
+				x.mu.Lock()
 				x.sessions = append(x.sessions, n)
+				x.mu.Unlock()
 			}
 		}
 		time.Sleep(time.Second)
 		open := func() (n int) {
+			x.mu.Lock()
+			defer x.mu.Unlock()
 			for _, s := range x.sessions {
 				if s.Initiator() && s.Err() == nil {
 					n++
