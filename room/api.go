@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"teahouse/internal/mesh"
@@ -64,6 +65,17 @@ type Config struct {
 	Heard func(from Member, f *Frame, arrival time.Time)
 
 	Log *slog.Logger // nil discards
+
+	// Now is the wall clock, used for the hour's DHT keys and the day's
+	// topics alone: everything else measures time that has passed, so that a
+	// clock that is wrong by an hour changes nothing else. It may be called
+	// from several goroutines at once; nil is time.Now.
+	Now func() time.Time
+	// Random spreads timers (jitter, back-off) and nothing else: keys, salts
+	// and nonces come from crypto/rand whatever stands here. A seeded source
+	// makes a simulation repeatable. The room is its only user; nil is the
+	// generator of math/rand/v2.
+	Random rand.Source
 }
 
 // Frame is one Opus frame of one voice, opened.

@@ -35,7 +35,7 @@ func (r *Room) freshEntry() *entry {
 
 // announceSelf shows our entry to everybody, by session and by gossip.
 func (r *Room) announceSelf() {
-	r.presenceAt = time.Now().Add(jitter(presenceEvery, time.Second))
+	r.presenceAt = time.Now().Add(r.jitter(presenceEvery, time.Second))
 	fresh := r.freshEntry()
 	if fresh == nil {
 		return

@@ -3,7 +3,6 @@ package room
 import (
 	"cmp"
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -103,29 +102,30 @@ func newRendezvous(now time.Time) rendezvous {
 // seek does what is due to find others, and tells when to come again.
 func (r *Room) seek(now time.Time) (next time.Time) {
 	v := &r.seeking
-	if hour := now.Unix() / 3600; hour != v.hour {
+	clock := r.cfg.Now()
+	if hour := clock.Unix() / 3600; hour != v.hour {
 		v.hour = hour
 		v.stopProvide()
-		v.stopProvide = r.provide(now)
+		v.stopProvide = r.provide(clock)
 	}
 	if !v.topicsAt.After(now) {
 		v.topicsAt = now.Add(time.Minute)
-		r.gossip.retopic(now)
+		r.gossip.retopic(clock)
 	}
 	if !v.beaconAt.After(now) {
 		r.gossip.publish(r.sealBeacon)
 		v.beacons++
 		v.shownAt = now
-		v.beaconAt = now.Add(jitter(beaconEvery, beaconEvery/5))
+		v.beaconAt = now.Add(r.jitter(beaconEvery, beaconEvery/5))
 		if v.beacons == 1 {
 			v.beaconAt = now.Add(beaconSecond)
 		}
 	}
 	if !v.findAt.After(now) && !v.finding {
-		r.find(now)
+		r.find(clock)
 	}
 	next = sooner(v.topicsAt, v.beaconAt)
-	next = sooner(next, time.Unix((v.hour+1)*3600, 0))
+	next = sooner(next, now.Add(time.Unix((v.hour+1)*3600, 0).Sub(clock)))
 	if !v.finding {
 		next = sooner(next, v.findAt)
 	}
@@ -149,8 +149,8 @@ func (r *Room) sealBeacon(topic string) []byte {
 }
 
 // provide announces us in the DHT for as long as the hour is this one.
-func (r *Room) provide(now time.Time) context.CancelFunc {
-	key, _ := r.cfg.Secret.dhtKeys(now)
+func (r *Room) provide(clock time.Time) context.CancelFunc {
+	key, _ := r.cfg.Secret.dhtKeys(clock)
 	ctx, cancel := context.WithCancel(r.ctx)
 	r.spawn(func() {
 		for pause := provideRetryFirst; ; pause = min(2*pause, provideRetryMost) {
@@ -162,7 +162,7 @@ func (r *Room) provide(now time.Time) context.CancelFunc {
 			}
 			end()
 			r.log.Debug("the DHT did not take our record", "err", err)
-			if !r.sleep(jitter(pause, pause/5), ctx.Done()) {
+			if !r.sleep(r.jitter(pause, pause/5), ctx.Done()) {
 				return
 			}
 		}
@@ -171,9 +171,9 @@ func (r *Room) provide(now time.Time) context.CancelFunc {
 }
 
 // find looks for others under the keys of this hour and its neighbours.
-func (r *Room) find(now time.Time) {
+func (r *Room) find(clock time.Time) {
 	r.seeking.finding = true
-	_, keys := r.cfg.Secret.dhtKeys(now)
+	_, keys := r.cfg.Secret.dhtKeys(clock)
 	r.spawn(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, findTime)
 		defer cancel()
@@ -204,7 +204,7 @@ func (r *Room) found() {
 	default:
 		v.findPause = min(2*v.findPause, findMost)
 	}
-	v.findAt = time.Now().Add(jitter(pause, pause/10))
+	v.findAt = time.Now().Add(r.jitter(pause, pause/10))
 	r.wake()
 }
 
@@ -353,7 +353,7 @@ func (r *Room) open(p mesh.Peer, c *candidate) {
 				r.seeking.hearsay--
 			}
 			c.opening = false
-			if c.backOff(time.Now()); c.again && err != nil {
+			if r.backOff(c, time.Now()); c.again && err != nil {
 				c.next = time.Now()
 			}
 			if err == nil {
@@ -369,10 +369,10 @@ func (r *Room) open(p mesh.Peer, c *candidate) {
 
 // backOff sets when a candidate may be dialled again, should there be no
 // session with it then.
-func (c *candidate) backOff(now time.Time) {
+func (r *Room) backOff(c *candidate, now time.Time) {
 	pause := min(openFirst<<min(c.fails, 10), openMost)
 	c.fails++
-	c.next = now.Add(jitter(pause, pause/4))
+	c.next = now.Add(r.jitter(pause, pause/4))
 }
 
 // met is told that a session with a peer has been opened in full.
@@ -388,7 +388,7 @@ func (r *Room) met(id mesh.PeerID) {
 // but not at once, because it may be going.
 func (r *Room) parted(id mesh.PeerID) {
 	if c := r.seeking.candidates[id]; c != nil && !c.opening {
-		c.backOff(time.Now())
+		r.backOff(c, time.Now())
 	}
 	r.redial()
 }
@@ -439,14 +439,6 @@ func (s *session) takePeers(peers []mesh.Peer) {
 			}
 		}
 	}
-}
-
-// jitter spreads d evenly by up to by to each side.
-func jitter(d, by time.Duration) time.Duration {
-	if by <= 0 {
-		return d
-	}
-	return d - by + rand.N(2*by)
 }
 
 // sooner is the earlier of two times, of which zero is never.

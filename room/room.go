@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,7 @@ type Room struct {
 	boxes   atomic.Pointer[[]*rosterBox]
 	epoch   atomic.Uint32
 
+	spread   spread
 	verified verifiedEntries
 	foreign  allowance // broadcasts under epochs of others
 
@@ -137,6 +139,12 @@ func newRoom(cfg Config) *Room {
 		sessions: make(map[*session]struct{}), peers: make(map[mesh.PeerID]int), voices: make(map[Member]*voice),
 		seeking: newRendezvous(now), presenceAt: now.Add(presenceEvery), reportAt: now,
 		foreign: allowance{bucket: bucket{rate: 20, burst: 100}},
+	}
+	if r.cfg.Now == nil {
+		r.cfg.Now = time.Now
+	}
+	if cfg.Random != nil {
+		r.spread.random = mathrand.New(cfg.Random)
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
