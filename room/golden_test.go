@@ -67,7 +67,7 @@ func TestGoldenKeys(t *testing.T) {
 	}
 	secret, epoch := goldSecret(), goldEpoch()
 	at := time.Unix(1_700_000_000, 0)
-	dht, _ := secret.dhtKeys(at)
+	dht := secret.dhtKeyAt(at)
 	topic, _ := secret.gossipTopics(at)
 	next := epoch.ratchet()
 	commit, etag, eid, door, room := epoch.commitment(goldRoom(), 7), epoch.tag(), epoch.id(), secret.door(), goldRoom()

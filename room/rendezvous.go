@@ -17,6 +17,11 @@ const (
 	findMost  = 30 * time.Second
 	findCalm  = time.Minute
 	findTime  = 20 * time.Second // for one search
+	// findReach is how many hours' keys to each side are looked up beside that
+	// of the hour: a clock may be wrong by an hour. While nobody has been met it
+	// is findWide: two may be wrong by an hour to both sides.
+	findReach = 1
+	findWide  = 2
 
 	provideRetryFirst = time.Second
 	provideRetryMost  = time.Minute
@@ -150,7 +155,7 @@ func (r *Room) sealBeacon(topic string) []byte {
 
 // provide announces us in the DHT for as long as the hour is this one.
 func (r *Room) provide(clock time.Time) context.CancelFunc {
-	key, _ := r.cfg.Secret.dhtKeys(clock)
+	key := r.cfg.Secret.dhtKeyAt(clock)
 	ctx, cancel := context.WithCancel(r.ctx)
 	r.spawn(func() {
 		for pause := provideRetryFirst; ; pause = min(2*pause, provideRetryMost) {
@@ -173,7 +178,11 @@ func (r *Room) provide(clock time.Time) context.CancelFunc {
 // find looks for others under the keys of this hour and its neighbours.
 func (r *Room) find(clock time.Time) {
 	r.seeking.finding = true
-	_, keys := r.cfg.Secret.dhtKeys(clock)
+	reach := findReach
+	if !r.hasLink() {
+		reach = findWide
+	}
+	keys := r.cfg.Secret.dhtKeysAround(clock, reach)
 	r.spawn(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, findTime)
 		defer cancel()

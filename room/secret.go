@@ -82,14 +82,19 @@ func (s *Secret) door() mesh.Door { return mesh.Door(s.expand(labelSession, 32))
 // section 2), in UTC. Both overlap, so that clocks may differ by an hour.
 const topicOverlap = 2 * time.Hour
 
-// dhtKeys gives the key to provide under at a time, and the three to look up.
-func (s *Secret) dhtKeys(at time.Time) (provide [32]byte, find [3][32]byte) {
-	hour := uint64(max(0, at.Unix())) / 3600
-	for i := range find {
-		find[i] = s.dhtKey(hour + uint64(i) - 1)
+// dhtKeyAt gives the key to provide under at a time.
+func (s *Secret) dhtKeyAt(at time.Time) [32]byte { return s.dhtKey(dhtHour(at)) }
+
+// dhtKeysAround gives the keys to look up at a time: that of its hour and of
+// reach hours to each side.
+func (s *Secret) dhtKeysAround(at time.Time, reach int) (keys [][32]byte) {
+	for off := -reach; off <= reach; off++ {
+		keys = append(keys, s.dhtKey(dhtHour(at)+uint64(off)))
 	}
-	return find[1], find
+	return keys
 }
+
+func dhtHour(at time.Time) uint64 { return uint64(max(0, at.Unix())) / 3600 }
 
 // gossipTopics gives the topic to publish on at a time, and those to be
 // subscribed to, the published one first: also yesterday's in the first two

@@ -119,8 +119,8 @@ func TestPeriodsBridgeAnHour(t *testing.T) {
 			if _, subscribe := s.gossipTopics(pair[1]); !slices.Contains(subscribe, publish) {
 				t.Fatalf("what is published at %v is not heard at %v", pair[0], pair[1])
 			}
-			provide, _ := s.dhtKeys(pair[0])
-			if _, find := s.dhtKeys(pair[1]); !slices.Contains(find[:], provide) {
+			provide := s.dhtKeyAt(pair[0])
+			if !slices.Contains(s.dhtKeysAround(pair[1], 1), provide) {
 				t.Fatalf("what is provided at %v is not found at %v", pair[0], pair[1])
 			}
 		}
@@ -132,7 +132,7 @@ func TestPeriodsBeforeTheEpoch(t *testing.T) {
 	if publish, _ := s.gossipTopics(time.Unix(-1e9, 0)); publish != s.gossipTopic(0) {
 		t.Error("a clock before 1970 is not taken for 1970")
 	}
-	s.dhtKeys(time.Time{})
+	s.dhtKeysAround(time.Time{}, findWide)
 }
 
 func FuzzNormaliseTopic(f *testing.F) {

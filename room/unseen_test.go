@@ -70,7 +70,7 @@ func (s *stage) intrude(secret Secret, act func(x *intruder, n mesh.Session)) *i
 		}
 	}
 	time.Sleep(time.Second)
-	key, _ := secret.dhtKeys(time.Now())
+	key := secret.dhtKeyAt(time.Now())
 	if err := x.node.Provide(s.t.Context(), key); err != nil {
 		s.t.Fatal(err)
 	}
