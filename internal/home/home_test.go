@@ -6,10 +6,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -77,17 +79,17 @@ func TestOneNodePerHome(t *testing.T) {
 
 // A node that is killed must not lock its owner out.
 func TestLockDiesWithItsProcess(t *testing.T) {
-	root := t.TempDir()
 	if dir := os.Getenv("TEAHOUSE_TEST_LOCK"); dir != "" {
-		d, _ := Locate(dir, nil)
-		if _, err := Open(d, nil); err != nil {
-			os.Exit(1)
-		}
-		os.Stdout.WriteString("locked\n")
-		select {}
+		holdLock(dir)
 	}
+	root := t.TempDir() // after the child's part: it is killed, and would leave one behind
 	cmd := exec.Command(os.Args[0], "-test.run=^TestLockDiesWithItsProcess$")
 	cmd.Env = append(os.Environ(), "TEAHOUSE_TEST_LOCK="+root)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -95,8 +97,8 @@ func TestLockDiesWithItsProcess(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	line := make([]byte, 7)
-	if _, err := out.Read(line); err != nil || string(line) != "locked\n" {
+	line := make([]byte, len("locked\n"))
+	if _, err := io.ReadFull(out, line); err != nil || string(line) != "locked\n" {
 		t.Fatalf("child said %q, %v", line, err)
 	}
 	d, _ := Locate(root, nil)
@@ -108,6 +110,21 @@ func TestLockDiesWithItsProcess(t *testing.T) {
 	}
 	cmd.Wait()
 	open(t, root)
+}
+
+// holdLock is the child: it holds the lock until it is killed, or its parent
+// has died. It waits on a pipe, because a process whose goroutines all sleep
+// for good is ended by Go itself.
+func holdLock(dir string) {
+	d, _ := Locate(dir, nil)
+	h, err := Open(d, nil)
+	if err != nil {
+		os.Exit(1)
+	}
+	os.Stdout.WriteString("locked\n")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(h) // a file that is collected is closed, and the lock with it
+	os.Exit(0)
 }
 
 func TestFilesArePrivate(t *testing.T) {
