@@ -24,10 +24,14 @@ import (
 //	72 "data" 76 bytes of samples          "data"  0xFFFFFFFF
 const wavHeaderLen = 80
 
-// wavHeaderEvery is how much of a recording a kill can cost.
+// wavHeaderEvery is how much of a recording a kill can cost, in time and in
+// sound: a writer that catches up writes more than a second's in a second.
 const wavHeaderEvery = time.Second
 
-const wavFrameBytes = 4 // 16-bit stereo
+const (
+	wavFrameBytes       = 4 // 16-bit stereo
+	wavHeaderEveryBytes = Rate * wavFrameBytes
+)
 
 // wavHeader is the header of a recording of n bytes of samples.
 func wavHeader(n uint64) [wavHeaderLen]byte {
@@ -64,8 +68,8 @@ func wavHeader(n uint64) [wavHeaderLen]byte {
 // WAV file at path, readable by its owner alone (0600), emptied if it exists.
 // Recording begins with the first Write and goes with the monotonic clock: a
 // writer that comes late has its blocks taken at once until the file has
-// caught up. The header is right once a second at least, so the file can be
-// played however the program ends.
+// caught up. The header is right once a second at least, and lacks less than a
+// second of sound, so the file can be played however the program ends.
 //
 // A full disk makes Write fail; what was written stays playable.
 func CreateWAV(path string) (Speaker, error) {
@@ -104,6 +108,7 @@ type wavSink struct {
 	name    string
 	bytes   uint64 // of samples, written in full
 	stamped time.Time
+	counted uint64 // of bytes, by the header
 	failed  error // the first failure of write, which stays
 	raw     [2 * BlockFrames * 2]byte
 	header  [wavHeaderLen]byte
@@ -120,6 +125,7 @@ func newWAVSink(file wavFile, name string) (*wavSink, error) {
 // stamp writes the header for what has been written.
 func (s *wavSink) stamp() error {
 	s.header = wavHeader(s.bytes)
+	s.counted = s.bytes
 	_, err := s.file.WriteAt(s.header[:], 0)
 	return err
 }
@@ -133,7 +139,7 @@ func (s *wavSink) write(block []float32, now time.Time) error {
 	}
 	n, err := s.file.WriteAt(s.raw[:], wavHeaderLen+int64(s.bytes))
 	s.bytes += uint64(n - n%wavFrameBytes)
-	if err == nil && now.Sub(s.stamped) >= wavHeaderEvery {
+	if err == nil && (now.Sub(s.stamped) >= wavHeaderEvery || s.bytes-s.counted >= wavHeaderEveryBytes) {
 		s.stamped = now
 		err = s.stamp()
 	}

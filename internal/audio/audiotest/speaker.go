@@ -62,17 +62,28 @@ func speakerSizes(t *testing.T, s audio.Speaker) {
 }
 
 // speakerStall: a writer that stays away for long is noticed, once, and may
-// go on.
+// go on. Where the clock is real, one that was late before its stall makes one
+// stall of both: then another is tried.
 func speakerStall(t *testing.T, c Config, s audio.Speaker) {
 	defer closeOften(t, s)
-	play(t, s, 5+int((c.Lead+c.Settle)/audio.BlockDuration))
-	before := s.Underruns()
-	time.Sleep(300*time.Millisecond + c.Lead)
-	play(t, s, 50)
-	got := s.Underruns() - before
-	if got == 0 || c.Virtual && got != 1 {
-		t.Errorf("%d underruns in a stall of 300 ms", got)
+	tries := 1
+	if !c.Virtual {
+		tries = 5
 	}
+	for range tries {
+		play(t, s, 5+int((c.Lead+c.Settle)/audio.BlockDuration))
+		before := s.Underruns()
+		time.Sleep(300*time.Millisecond + c.Lead)
+		play(t, s, 50)
+		got := s.Underruns() - before
+		if c.Virtual && got > 1 {
+			t.Fatalf("%d underruns in one stall", got)
+		}
+		if got > 0 {
+			return
+		}
+	}
+	t.Errorf("no underruns in %d stalls of 300 ms", tries)
 }
 
 func speakerCloseWhileWriting(t *testing.T, c Config, s audio.Speaker) {

@@ -1,0 +1,48 @@
+package process
+
+/*
+#cgo pkg-config: speexdsp
+#cgo LDFLAGS: -lm
+#include "speex.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"time"
+	"unsafe"
+
+	"teahouse/internal/audio"
+)
+
+const (
+	// speexTail is the echo that is cancelled: 128 ms, as WebRTC's filter.
+	speexTail = 128 * audio.Rate / 1000
+	// speexNoise is what is taken from noise, in dB.
+	speexNoise = -18
+	speexDelay = audio.BlockDuration
+)
+
+// speexEngine is speexdsp's echo canceller and preprocessor.
+type speexEngine struct{ state *C.teahouse_speex }
+
+func newSpeex(echo, noise bool) (engine, error) {
+	number := map[bool]C.int{true: 1}
+	state := C.teahouse_speex_new(number[echo], number[noise], speexTail, speexNoise)
+	if state == nil {
+		return nil, errors.New("speexdsp cannot be set up: no memory")
+	}
+	return &speexEngine{state}, nil
+}
+
+func (e *speexEngine) process(far, near *block) error {
+	C.teahouse_speex_process(e.state, (*C.float)(unsafe.Pointer(far)), (*C.float)(unsafe.Pointer(near)))
+	return nil
+}
+
+func (e *speexEngine) delay() time.Duration { return speexDelay }
+
+func (e *speexEngine) close() {
+	C.teahouse_speex_free(e.state)
+	e.state = nil
+}

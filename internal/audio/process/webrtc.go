@@ -1,0 +1,60 @@
+//go:build !nowebrtc
+
+package process
+
+/*
+#cgo pkg-config: webrtc-audio-processing
+#cgo CXXFLAGS: -std=c++17 -fno-rtti
+#include "webrtc.h"
+*/
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+)
+
+// haveWebRTC tells whether this build has WebRTC's module.
+const haveWebRTC = true
+
+const (
+	// webrtcNoise is how strongly noise is suppressed, 0 to 3.
+	webrtcNoise = 2
+	webrtcDelay = 14 * time.Millisecond
+)
+
+// webrtcEngine is WebRTC's audio processing module.
+type webrtcEngine struct{ state *C.teahouse_webrtc }
+
+func newWebRTC(echo, noise bool) (engine, error) {
+	state := C.teahouse_webrtc_new(flag(echo), flag(noise), webrtcNoise)
+	if state == nil {
+		return nil, errors.New("WebRTC's audio processing cannot be set up")
+	}
+	return &webrtcEngine{state}, nil
+}
+
+func (e *webrtcEngine) process(far, near *block) error {
+	code := C.teahouse_webrtc_process(e.state,
+		(*C.float)(unsafe.Pointer(far)), (*C.float)(unsafe.Pointer(near)), C.int(referenceLead.Milliseconds()))
+	if code != 0 {
+		return fmt.Errorf("WebRTC's audio processing: error %d", int(code))
+	}
+	return nil
+}
+
+func (e *webrtcEngine) delay() time.Duration { return webrtcDelay }
+
+func (e *webrtcEngine) close() {
+	C.teahouse_webrtc_free(e.state)
+	e.state = nil
+}
+
+func flag(on bool) C.int {
+	if on {
+		return 1
+	}
+	return 0
+}
