@@ -158,6 +158,9 @@ func (r *Room) takeGossiped(e *entry, epoch tag) {
 		return
 	}
 	r.show(e)
+	if e.Flags&entryLeaving != 0 {
+		return
+	}
 	r.lives(e.Peer, time.Now())
 	if newest := r.handing.newest(); newest != nil && newest.tag == epoch && r.isPresent(e) {
 		r.handing.entitle(e.Member, e.Instance) // it holds what we hold

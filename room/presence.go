@@ -17,6 +17,7 @@ func (r *Room) present(now time.Time) (next time.Time) {
 	silent, next := r.roster.silent(now)
 	for _, m := range silent {
 		r.roster.remove(m, now)
+		r.miss(r.roster.last(m).Peer, now)
 		r.memberGone(m, "has fallen silent")
 	}
 	return sooner(next, r.presenceAt)
@@ -57,8 +58,9 @@ func (r *Room) announceSelf() {
 func (r *Room) show(e *entry) shown {
 	now := time.Now()
 	var flags uint16
+	var before mesh.PeerID
 	if p := r.roster.present[e.Member]; p != nil {
-		flags = p.entry.Flags
+		flags, before = p.entry.Flags, p.entry.Peer
 	}
 	what := r.roster.show(e, now)
 	switch what {
@@ -70,11 +72,15 @@ func (r *Room) show(e *entry) shown {
 		r.membersChanged()
 		r.memberEvents(e, flags, stateChanged)
 	case shownRestart:
+		if before != e.Peer {
+			r.farewell(before)
+		}
 		r.silence(e.Member)
 		r.endSessionsOf(e.Member, e, "a newer instance has come")
 		r.membersChanged()
 		r.memberEvents(e, flags, stateChanged)
 	case shownLeft:
+		r.farewell(e.Peer)
 		r.memberGone(e.Member, "left")
 	case shownOutdated, shownClash, shownFull:
 		r.count.entriesRefused.Add(1)

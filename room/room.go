@@ -164,7 +164,7 @@ func newRoom(cfg Config) *Room {
 
 // meeting tells whether sessions are about to open.
 func (r *Room) meeting() bool {
-	if r.seeking.opening > 0 {
+	if r.seeking.dialling.any() {
 		return true
 	}
 	for s := range r.sessions {

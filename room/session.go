@@ -397,6 +397,7 @@ func (s *session) misbehaved(err error) {
 	}
 	r.log.Debug("peer broke the protocol", "peer", s.peer, "what", err)
 	r.cfg.Network.Penalise(s.peer, err.Error())
+	r.farewell(s.peer)
 	r.endSession(s, "broke the protocol")
 }
 
