@@ -26,7 +26,7 @@ var ErrNotRoot = errors.New("the lab needs root for network namespaces")
 type Topology int
 
 const (
-	// Bridge: one LAN, 10.77.0.0/24, without a router.
+	// Bridge: one LAN, 10.77.0.0/16, without a router.
 	Bridge Topology = iota
 	// Routed: a /30 for each host (44.N.0.2, router 44.N.0.1), which libp2p
 	// takes for public addresses.
@@ -55,8 +55,15 @@ type Net struct {
 type Host struct {
 	net  *Net
 	ns   string
-	addr netip.Addr
 	dev  string // its interface
+	port string // of the core that it is joined to
+
+	number byte // among the network's hosts, from 1
+
+	mu      sync.Mutex
+	addr    netip.Addr
+	gateway netip.Addr // none on a bridge
+	moves   byte       // how often Renumber gave it another address
 }
 
 // NewNet makes a network without hosts, after sweeping away what dead labs
@@ -124,41 +131,56 @@ func (n *Net) Host(ctx context.Context, name string) (*Host, error) {
 	case number > 250:
 		return nil, errors.New("a lab's network has at most 250 hosts")
 	}
-	h := &Host{net: n, ns: n.name + "-" + name, dev: "eth0"}
+	h := &Host{net: n, ns: n.name + "-" + name, dev: "eth0", number: byte(number)}
 	if err := h.make(ctx); err != nil {
 		return nil, err
 	}
 	n.hosts = append(n.hosts, h)
-	port := fmt.Sprintf("port%d", number)
-	if err := n.core.tool(ctx, "ip", "link", "add", "name", port, "type", "veth", "peer", "name", "eth0", "netns", h.ns); err != nil {
+	h.port = fmt.Sprintf("port%d", number)
+	if err := n.core.tool(ctx, "ip", "link", "add", "name", h.port, "type", "veth", "peer", "name", "eth0", "netns", h.ns); err != nil {
 		return nil, err
 	}
-	steps := [][]string{{"ip", "link", "set", "dev", port, "master", "br0", "up"}}
-	inside := [][]string{{"ip", "link", "set", "dev", "eth0", "up"}}
+	up := []string{"ip", "link", "set", "dev", h.port, "up"}
 	if n.topology == Bridge {
-		h.addr = netip.AddrFrom4([4]byte{10, 77, 0, byte(number)})
-		inside = append([][]string{{"ip", "addr", "add", h.addr.String() + "/24", "dev", "eth0"}}, inside...)
-	} else {
-		h.addr = netip.AddrFrom4([4]byte{44, byte(number), 0, 2})
-		router := netip.AddrFrom4([4]byte{44, byte(number), 0, 1}).String()
-		steps = [][]string{
-			{"ip", "addr", "add", router + "/30", "dev", port},
-			{"ip", "link", "set", "dev", port, "up"},
-		}
-		inside = append([][]string{{"ip", "addr", "add", h.addr.String() + "/30", "dev", "eth0"}}, inside...)
-		inside = append(inside, []string{"ip", "route", "add", "default", "via", router})
+		up = []string{"ip", "link", "set", "dev", h.port, "master", "br0", "up"}
 	}
-	for _, c := range steps {
-		if err := n.core.tool(ctx, c...); err != nil {
-			return nil, err
-		}
+	if err := n.core.tool(ctx, up...); err != nil {
+		return nil, err
 	}
-	for _, c := range inside {
-		if err := h.tool(ctx, c...); err != nil {
-			return nil, err
-		}
+	if err := h.tool(ctx, "ip", "link", "set", "dev", "eth0", "up"); err != nil {
+		return nil, err
+	}
+	if err := h.settle(ctx); err != nil {
+		return nil, err
 	}
 	return h, nil
+}
+
+// settle gives the host the address that it has after so many moves, and the
+// way out that belongs to it. It is called with mu held, or before anybody else
+// has the host.
+func (h *Host) settle(ctx context.Context) error {
+	if h.net.topology == Bridge {
+		// 250 hosts at most: who moves goes to a second part of the LAN.
+		h.addr = netip.AddrFrom4([4]byte{10, 77, h.moves, h.number})
+		return h.tool(ctx, "ip", "addr", "add", h.addr.String()+"/16", "dev", "eth0")
+	}
+	h.addr, h.gateway = netip.AddrFrom4([4]byte{44, h.number, h.moves, 2}), netip.AddrFrom4([4]byte{44, h.number, h.moves, 1})
+	if err := h.net.core.tool(ctx, "ip", "addr", "add", h.gateway.String()+"/30", "dev", h.port); err != nil {
+		return err
+	}
+	if err := h.tool(ctx, "ip", "addr", "add", h.addr.String()+"/30", "dev", "eth0"); err != nil {
+		return err
+	}
+	return h.route(ctx)
+}
+
+// route is the way out of a host with a gateway.
+func (h *Host) route(ctx context.Context) error {
+	if !h.gateway.IsValid() {
+		return nil
+	}
+	return h.tool(ctx, "ip", "route", "replace", "default", "via", h.gateway.String())
 }
 
 // Core is where the bridge br0, or the router, is: a capture there sees what
@@ -187,7 +209,11 @@ func (n *Net) remove() error {
 }
 
 // Addr is the host's IPv4 address; the core of a bridge has none.
-func (h *Host) Addr() netip.Addr { return h.addr }
+func (h *Host) Addr() netip.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.addr
+}
 
 // Resolver is the name server of all hosts. It does not exist: whoever asks
 // it for a name is seen in a capture of a [Routed] network.
@@ -219,43 +245,6 @@ func (h *Host) make(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// Loss drops this part of the IPv4 packets that arrive at the host (ARP never
-// is), in tenths of a percent, 0 to 1000, at random. It replaces the loss set
-// before.
-func (h *Host) Loss(ctx context.Context, permille int) error {
-	if permille < 0 || permille > 1000 {
-		return fmt.Errorf("lose %d of a thousand packets: out of range", permille)
-	}
-	rules := "table inet loss {}\ndelete table inet loss\n"
-	if permille > 0 {
-		rules += fmt.Sprintf("table inet loss { chain in { type filter hook prerouting priority -300; "+
-			"iifname %q numgen random mod 1000 < %d counter drop\n}\n}\n", h.dev, permille)
-	}
-	cmd := h.Command(ctx, "nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(rules)
-	return run(cmd)
-}
-
-// Rate limits what the host sends, in kbit/s, with a queue of 50 ms; 0 ends
-// the limit.
-func (h *Host) Rate(ctx context.Context, kbits int) error {
-	if kbits <= 0 {
-		_ = h.tool(ctx, "tc", "qdisc", "del", "dev", h.dev, "root") // there may be none
-		return nil
-	}
-	return h.tool(ctx, "tc", "qdisc", "replace", "dev", h.dev, "root", "tbf",
-		"rate", strconv.Itoa(kbits)+"kbit", "burst", "5kb", "latency", "50ms")
-}
-
-// Unplug takes the host's cable out, or puts it back in.
-func (h *Host) Unplug(ctx context.Context, out bool) error {
-	state := "up"
-	if out {
-		state = "down"
-	}
-	return h.tool(ctx, "ip", "link", "set", "dev", h.dev, state)
 }
 
 // Command is a command inside the host's namespace. The process that it

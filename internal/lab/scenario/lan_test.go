@@ -21,7 +21,7 @@ func (s *stage) on(t *testing.T, h *lab.Host, home string, args ...string) *acto
 	t.Helper()
 	a := &actor{home: filepath.Join(s.dir, home)}
 	args = append(slices.Clone(args), "--json", "--home", a.home)
-	p, err := lab.Start(lab.Spec{Host: h, Path: s.program, Args: args, Env: s.env, Dir: s.dir})
+	p, err := lab.Start(lab.Spec{Host: h, Path: s.program, Args: args, Env: s.env, Dir: s.dir, Urgent: s.judged})
 	must(t, err)
 	a.Process = p
 	t.Cleanup(func() {
