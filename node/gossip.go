@@ -29,15 +29,32 @@ const (
 	sameIPFree = 24
 
 	subscriptionBuffer = 64 // messages, then the newest is dropped
+
+	// maxRPC is the longest message between two neighbours, bytes.
+	maxRPC = mesh.MaxMessage
+	// seenFor is how long the ids of messages are kept. A message comes by
+	// all its ways within seconds; what the ids cost is what a flood can make us
+	// keep.
+	seenFor = 30 * time.Second
 )
 
 func newGossip(ctx context.Context, h host.Host, n Network, filter *topicFilter, standing *standing) (*pubsub.PubSub, error) {
 	id := protocol.ID("/teahouse/" + n.ID + "/meshsub/1.2.0")
+	sw, ok := h.Network().(guardedSwarm)
+	if !ok {
+		return nil, fmt.Errorf("start gossip: the host's network is a %T", h.Network())
+	}
+	var err error
+	if filter.guard, err = newGuard(sw, n, standing, id); err != nil {
+		return nil, fmt.Errorf("start gossip: %w", err)
+	}
 	ps, err := pubsub.NewGossipSub(ctx, h,
 		pubsub.WithLogger(slog.New(slog.DiscardHandler)), // as in logs.go
 		pubsub.WithGossipSubProtocols([]protocol.ID{id}, gossipFeatures),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
-		pubsub.WithMaxMessageSize(mesh.MaxMessage),
+		pubsub.WithMaxMessageSize(maxRPC),
+		pubsub.WithSeenMessagesTTL(seenFor),
+		pubsub.WithAppSpecificRpcInspector(filter.guard.inspect),
 		pubsub.WithMaxControlMessageSize(64<<10),
 		pubsub.WithPeerExchange(false),
 		pubsub.WithSubscriptionFilter(filter),
@@ -131,6 +148,7 @@ func (n *Node) join(name string, validate mesh.Validator, deliver func(mesh.Peer
 			return pubsub.ValidationIgnore
 		default:
 			n.Penalise(mesh.PeerID(via), "invalid broadcast")
+			n.shedIfShunned(via)
 			return pubsub.ValidationReject
 		}
 	}

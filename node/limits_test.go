@@ -67,7 +67,7 @@ func TestBucket(t *testing.T) {
 
 func TestThrottle(t *testing.T) {
 	var th throttle
-	bad, good := netip.MustParseAddrPort("44.0.0.1:1"), netip.MustParseAddrPort("44.0.0.1:2")
+	bad, good := netip.MustParseAddrPort("44.0.0.1:1"), netip.MustParseAddrPort("44.0.0.2:1")
 	for i := range failedOpens {
 		if th.ignore(bad, epoch) {
 			t.Fatalf("ignored after %d", i)
@@ -83,6 +83,22 @@ func TestThrottle(t *testing.T) {
 	}
 	if th.ignore(bad, epoch.Add(time.Second)) {
 		t.Error("ignored in the next second")
+	}
+	// Another port, or another address of one /64, is the same source.
+	same := epoch.Add(4 * time.Second)
+	for i := range failedOpens + 1 {
+		th.fail(netip.MustParseAddrPort(fmt.Sprintf("[2a00:1:2:3::%x]:%d", i+1, i+1)), same)
+	}
+	if !th.ignore(netip.MustParseAddrPort("[2a00:1:2:3:ffff::1]:9"), same) || th.ignore(netip.MustParseAddrPort("[2a00:1:2:4::1]:9"), same) {
+		t.Error("a /64 is not one source")
+	}
+	// More sources than can be told apart are bounded together.
+	many := epoch.Add(6 * time.Second)
+	for i := range failedInAll + 1 {
+		th.fail(netip.AddrPortFrom(netip.AddrFrom4([4]byte{2, byte(i >> 16), byte(i >> 8), byte(i)}), 9), many)
+	}
+	if !th.ignore(netip.MustParseAddrPort("3.0.0.1:1"), many) || th.ignore(netip.MustParseAddrPort("3.0.0.1:1"), many.Add(time.Second)) {
+		t.Error("forged sources are not bounded, or for ever")
 	}
 	for i := range 5 * throttleSources {
 		for range 3 {

@@ -5,6 +5,8 @@ import (
 	"crypto/hmac"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,23 +125,89 @@ func (n *Node) Listen(door mesh.Door, accept func(mesh.Session)) (stop func(), e
 	return sync.OnceFunc(func() { n.table.shutDoor(door, e) }), nil
 }
 
-// admit counts a handshake, if the limits and the peer's standing allow it.
+// admit counts the handshake of a voice stream, if the limits and the peer's
+// standing allow it. Who has no session, and none that is being opened, is not
+// listened to at all.
 func (n *Node) admit(p peer.ID) (release func(), ok bool) {
-	if !validPeer(p) || n.standing.score(p) < shunBelow || !n.table.begin(p) {
+	if !n.table.knows(p) || !n.mayAttempt(origin{peer: p}, voiceAttempt) || !n.table.begin(p) {
 		n.stats.busy.Add(1)
 		return nil, false
 	}
 	return sync.OnceFunc(func() { n.table.finish(p) }), true
 }
 
+// knows tells whether p has a session, or is opening one.
+func (t *table) knows(p peer.ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.peers[p]) > 0 || t.handshakes[p] > 0
+}
+
+// mayAttempt charges a peer for an attempt at something of a session, and drops
+// one that goes on beyond its allowance.
+func (n *Node) mayAttempt(from origin, cost float64) bool {
+	now := time.Now()
+	if !validPeer(from.peer) || n.guard().shunned(from.peer, now) {
+		return false
+	}
+	ok, flood := n.guard().ledger.take(now, from, attempts, cost)
+	if flood {
+		n.drop(from.peer, "session attempts beyond all measure")
+	}
+	return ok
+}
+
+// guard is what stands before all protocols.
+func (n *Node) guard() *guard { return n.topics.guard }
+
+// drop ends all that a peer has here and shuns it for a while.
+func (n *Node) drop(p peer.ID, why string) {
+	n.log.Debug("peer dropped", "peer", mesh.PeerID(p), "why", why)
+	n.goTracked(func() { n.guard().drop(p) })
+}
+
+// shedIfShunned drops a peer that has lost its standing.
+func (n *Node) shedIfShunned(p peer.ID) {
+	if n.guard().shunned(p, time.Now()) {
+		n.drop(p, "standing")
+	}
+}
+
+// endSessionsOf ends the sessions of a peer that is dropped, their links too:
+// what it has kept of their keys is worth nothing.
+func (n *Node) endSessionsOf(p peer.ID) {
+	n.table.mu.Lock()
+	all := slices.Collect(maps.Keys(n.table.peers[p]))
+	n.table.mu.Unlock()
+	for _, s := range all {
+		s.link.refuse()
+		s.end(errAbuse, 0, false)
+	}
+}
+
 // serveRoom answers a session's initiator.
 func (n *Node) serveRoom(st network.Stream) {
-	from := st.Conn().RemotePeer()
-	release, ok := n.admit(from)
-	if !ok {
+	who := originOf(st.Conn())
+	from := who.peer
+	if !n.mayAttempt(who, 1) {
+		n.stats.busy.Add(1)
 		_ = st.ResetWithError(network.StreamRateLimited)
 		return
 	}
+	stopped := func() { _ = st.ResetWithError(network.StreamRateLimited) }
+	b, ok := n.guard().handshakes.begin(time.Now(), who, stopped)
+	if !ok || !n.table.begin(from) {
+		if ok {
+			n.guard().handshakes.end(b)
+		}
+		n.stats.busy.Add(1)
+		stopped()
+		return
+	}
+	release := sync.OnceFunc(func() {
+		n.guard().handshakes.end(b)
+		n.table.finish(from)
+	})
 	defer release()
 	ctx, stop := underDeadline(n.ctx, st)
 	defer stop()
@@ -160,6 +228,9 @@ func (n *Node) serveRoom(st network.Stream) {
 	if err != nil {
 		_ = st.Reset()
 		n.stats.refused.Add(1)
+		if errors.Is(err, errNoDoor) {
+			n.mayAttempt(who, refusedAttempt)
+		}
 		n.log.Debug("session not opened", "peer", mesh.PeerID(from), "err", err)
 		return
 	}
@@ -179,12 +250,16 @@ func (n *Node) addSession(s *session) error {
 		return err
 	}
 	n.host.ConnManager().Protect(s.remote, protectTag)
+	n.guard().whenDropped(n.endSessionsOf)
 	return nil
 }
 
 func (n *Node) removeSession(s *session) {
 	if n.table.remove(s) {
 		n.host.ConnManager().Unprotect(s.remote, protectTag)
+	}
+	if errors.Is(s.Err(), errAbuse) && !n.guard().shunned(s.remote, time.Now()) {
+		n.drop(s.remote, "packets over the limit")
 	}
 }
 

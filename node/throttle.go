@@ -9,20 +9,27 @@ import (
 
 // throttle ignores a source of datagrams for the rest of a second once more
 // than failedOpens of its datagrams in that second did not open, so that a
-// flood of forgeries costs no cryptography (docs/protocol.md section 4).
-// Others, and the peer it pretends to be at another address, are not touched.
+// flood of forgeries costs no cryptography (docs/protocol.md section 4). A
+// source is an IPv4 address or an IPv6 /64: whoever has one has all of its
+// ports, and all of the addresses in it. Others are not touched, nor is the peer
+// at the address that QUIC has validated, whoever shares it with him.
 type throttle struct {
 	blocked atomic.Int32 // sources over the limit; 0 is the common case
 
 	mu     sync.Mutex
 	second int64
-	failed map[netip.AddrPort]uint16
+	total  int
+	failed map[netip.Prefix]uint16
 }
 
 const (
 	failedOpens = 200
-	// throttleSources bounds the table; sources beyond it go untracked for a
-	// second.
+	// failedInAll is the bound for all sources together, because a sender may
+	// forge as many as it likes: 6 ms of cryptography a second. Beyond it no
+	// source is listened to that QUIC has not validated.
+	failedInAll = 20_000
+	// throttleSources bounds the table; sources beyond it are counted in the
+	// total alone.
 	throttleSources = 1024
 )
 
@@ -34,7 +41,7 @@ func (t *throttle) ignore(source netip.AddrPort, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.turn(now)
-	return t.failed[source] > failedOpens
+	return t.total > failedInAll || t.failed[sourcePrefix(source.Addr())] > failedOpens
 }
 
 // fail counts a datagram from source that did not open.
@@ -42,7 +49,11 @@ func (t *throttle) fail(source netip.AddrPort, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.turn(now)
-	n, known := t.failed[source]
+	if t.total++; t.total == failedInAll+1 {
+		t.blocked.Add(1)
+	}
+	prefix := sourcePrefix(source.Addr())
+	n, known := t.failed[prefix]
 	switch {
 	case !known && len(t.failed) >= throttleSources, n > failedOpens:
 		return
@@ -50,15 +61,15 @@ func (t *throttle) fail(source netip.AddrPort, now time.Time) {
 		t.blocked.Add(1)
 	}
 	if t.failed == nil {
-		t.failed = make(map[netip.AddrPort]uint16)
+		t.failed = make(map[netip.Prefix]uint16)
 	}
-	t.failed[source] = n + 1
+	t.failed[prefix] = n + 1
 }
 
 // turn begins a new second. mu must be held.
 func (t *throttle) turn(now time.Time) {
 	if s := now.Unix(); s != t.second {
-		t.second = s
+		t.second, t.total = s, 0
 		clear(t.failed)
 		t.blocked.Store(0)
 	}

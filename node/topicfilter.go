@@ -19,6 +19,10 @@ import (
 // the same. The library's own limit is per message, so a peer could fill the
 // memory with many.
 type topicFilter struct {
+	// guard is set once, before the first stream: what holds back a peer that
+	// floods gossip holds back one that floods anything.
+	guard *guard
+
 	mu      sync.Mutex
 	allowed map[string]bool
 	others  map[peer.ID]map[string]bool // topics not ours, by peer

@@ -1,0 +1,455 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	ds "github.com/ipfs/go-datastore"
+	"github.com/ipfs/go-datastore/query"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+func fromIP(p, ip string) origin {
+	return origin{peer: peer.ID(p), prefix: sourcePrefix(netip.MustParseAddr(ip))}
+}
+
+func TestSpending(t *testing.T) {
+	a := allowance{rate: 10, burst: 20}
+	for _, c := range []struct {
+		perSecond     int
+		least, most   int // taken in 20 s
+		floods, waits bool
+	}{
+		{5, 100, 100, false, false},
+		{10, 200, 200, false, false},
+		{40, 215, 225, true, true},
+		{1000, 215, 225, true, true},
+	} {
+		var take, spend spending
+		taken, floodAt := 0, time.Duration(-1)
+		waited, spendFlood := false, false
+		for i := range 20 * c.perSecond {
+			at := time.Duration(i) * time.Second / time.Duration(c.perSecond)
+			ok, flood := take.take(epoch.Add(at), a, 1)
+			if ok {
+				taken++
+			}
+			if flood && floodAt < 0 {
+				floodAt = at
+			}
+			wait, flood := spend.spend(epoch.Add(at), a, 1)
+			waited, spendFlood = waited || wait > 0, spendFlood || flood
+			if wait < 0 || wait > maxWait {
+				t.Fatalf("wait %v", wait)
+			}
+		}
+		if taken < c.least || taken > c.most || (floodAt >= 0) != c.floods || spendFlood != c.floods || waited != c.waits {
+			t.Errorf("%d a second: %d taken, flood at %v, waited %v, flood by spending %v", c.perSecond, taken, floodAt, waited, spendFlood)
+		}
+		if c.perSecond == 1000 && floodAt > 1100*time.Millisecond {
+			t.Errorf("a flood is called one after %v", floodAt)
+		}
+	}
+	// Bursts beyond the allowance, with pauses, are no flood.
+	var s spending
+	for i := range 50 {
+		now := epoch.Add(time.Duration(i) * 2 * time.Second)
+		for range 60 {
+			if _, flood := s.take(now, a, 1); flood {
+				t.Fatal("a burst was called a flood")
+			}
+		}
+	}
+}
+
+func TestSourcePrefix(t *testing.T) {
+	for in, want := range map[string]string{
+		"44.1.2.3": "44.1.2.3/32", "::ffff:44.1.2.3": "44.1.2.3/32",
+		"2a00:1:2:3:4:5:6:7": "2a00:1:2:3::/64", "fe80::1%eth0": "fe80::/64",
+	} {
+		if got := sourcePrefix(netip.MustParseAddr(in)).String(); got != want {
+			t.Errorf("%s: %s", in, got)
+		}
+	}
+	if sourcePrefix(netip.Addr{}).IsValid() {
+		t.Error("no address has a prefix")
+	}
+}
+
+// TestLedger: one peer's excess is its own, an address has a bound of its own,
+// and neither the accounts nor what they hold grow without end.
+func TestLedger(t *testing.T) {
+	var l ledger
+	bad, neighbour, other := fromIP("bad", "44.0.0.1"), fromIP("neighbour", "44.0.0.1"), fromIP("other", "44.0.0.2")
+	flooded := false
+	for i := range 2000 {
+		_, flood := l.take(epoch.Add(time.Duration(i)*time.Millisecond), bad, attempts, 1)
+		flooded = flooded || flood
+	}
+	now := epoch.Add(2 * time.Second)
+	for _, o := range []origin{neighbour, other} {
+		for range int(allowances[attempts].burst) {
+			if ok, flood := l.take(now, o, attempts, 1); !ok || flood {
+				t.Fatalf("%s pays for another", o.peer)
+			}
+		}
+	}
+	if !flooded {
+		t.Error("a thousand attempts a second are no flood")
+	}
+	// Many peers of one address share what an address has; nobody is blamed.
+	passed := 0
+	for i := range 10 * perPrefix {
+		for range 2 * int(allowances[attempts].burst) {
+			ok, flood := l.take(now, fromIP(fmt.Sprint(i), "44.0.0.3"), attempts, 1)
+			if ok {
+				passed++
+			}
+			if flood {
+				t.Fatal("a peer is blamed for its neighbours")
+			}
+		}
+	}
+	if most := perPrefix * int(allowances[attempts].burst); passed != most {
+		t.Errorf("%d attempts of one address at once, want %d", passed, most)
+	}
+	// A loopback is not an address in this sense.
+	for i := range 2 * perPrefix {
+		for range int(allowances[attempts].burst) {
+			if ok, _ := l.take(now, fromIP(fmt.Sprint("local", i), "127.0.0.1"), attempts, 1); !ok {
+				t.Fatal("peers on loopback share an allowance")
+			}
+		}
+	}
+	for i := range 3 * maxAccounts {
+		o := fromIP(fmt.Sprint("p", i), fmt.Sprintf("45.%d.%d.%d", i>>16, i>>8&255, i&255))
+		l.take(now, o, openings, 1)
+	}
+	if len(l.peers) > maxAccounts || len(l.prefixes) > maxAccounts {
+		t.Errorf("%d and %d accounts", len(l.peers), len(l.prefixes))
+	}
+	later := now.Add(time.Hour)
+	for i := range maxAccounts { // all are idle: they go at once, not one by one
+		l.take(later, fromIP(fmt.Sprint("q", i), "46.0.0.1"), openings, 0)
+	}
+	if len(l.prefixes) > maxAccounts {
+		t.Errorf("%d prefixes", len(l.prefixes))
+	}
+}
+
+// TestRestartStorm: 16 people behind one address who all start again pass, each
+// with as much as someone who joins needs.
+func TestRestartStorm(t *testing.T) {
+	var l ledger
+	rates := connRates(connsPerIP)
+	for who := range 16 {
+		o := fromIP(fmt.Sprint(who), "44.0.0.1")
+		for range 2 { // QUIC and TCP
+			if !rates.Allow(netip.MustParseAddr("44.0.0.1")) {
+				t.Fatalf("person %d may not connect", who)
+			}
+		}
+		for range 60 {
+			if ok, _ := l.take(epoch, o, openings, 1); !ok || !l.negotiate(epoch, o) {
+				t.Fatalf("person %d may not open a stream", who)
+			}
+			l.negotiated(o)
+		}
+		for range 32 {
+			if ok, _ := l.take(epoch, o, attempts, 1); !ok {
+				t.Fatalf("person %d may not try a session", who)
+			}
+		}
+		for r, n := range map[resource]float64{gossipBytes: 256 << 10, lookupBytes: 64 << 10, otherBytes: 16 << 10} {
+			if wait, flood := l.spend(epoch, o, r, n); wait > 0 || flood {
+				t.Errorf("person %d waits %v", who, wait)
+			}
+		}
+	}
+	if rates.Allow(netip.MustParseAddr("44.0.0.9")) != true {
+		t.Error("another address is refused")
+	}
+	refused := 0
+	for range 100 {
+		if !rates.Allow(netip.MustParseAddr("44.0.0.1")) {
+			refused++
+		}
+	}
+	if refused < 60 {
+		t.Errorf("only %d of 100 more were refused", refused)
+	}
+}
+
+func TestNegotiating(t *testing.T) {
+	var l ledger
+	o := fromIP("p", "44.0.0.1")
+	for range maxNegotiating {
+		if !l.negotiate(epoch, o) {
+			t.Fatal("refused below the bound")
+		}
+	}
+	if l.negotiate(epoch, o) {
+		t.Error("no bound")
+	}
+	for i := range maxNegotiatingPrefix/maxNegotiating - 1 {
+		for range maxNegotiating {
+			if !l.negotiate(epoch, fromIP(fmt.Sprint(i), "44.0.0.1")) {
+				t.Fatal("a neighbour is refused below the bound")
+			}
+		}
+	}
+	if l.negotiate(epoch, fromIP("one more", "44.0.0.1")) || !l.negotiate(epoch, fromIP("elsewhere", "44.0.0.2")) {
+		t.Error("the bound of an address")
+	}
+	l.negotiated(o)
+	if !l.negotiate(epoch, o) {
+		t.Error("no place after one was given back")
+	}
+}
+
+// TestHandshakes: who stalls loses his places to who comes, and never the
+// other way round.
+func TestHandshakes(t *testing.T) {
+	var h handshakes
+	stopped := map[peer.ID]int{}
+	begin := func(at time.Duration, who origin) (*begun, bool) {
+		return h.begin(epoch.Add(at), who, func() { stopped[who.peer]++ })
+	}
+	honest, ok := begin(0, fromIP("honest", "44.0.0.9"))
+	if !ok {
+		t.Fatal("refused")
+	}
+	for i := range atOnce - 1 {
+		if _, ok := begin(time.Millisecond, fromIP(fmt.Sprint("bad", i%3), fmt.Sprintf("44.0.0.%d", i%3))); !ok {
+			t.Fatal("refused below the bound")
+		}
+	}
+	if _, ok := begin(2*time.Millisecond, fromIP("newcomer", "44.0.1.1")); ok {
+		t.Error("a handshake of a millisecond was stopped")
+	}
+	for i := range 30 {
+		if _, ok := begin(time.Second, fromIP(fmt.Sprint("newcomer", i), fmt.Sprintf("44.0.1.%d", i))); !ok {
+			t.Fatalf("newcomer %d finds no place", i)
+		}
+	}
+	if len(h.running) != atOnce || stopped["honest"] > 0 || stopped["bad0"]+stopped["bad1"]+stopped["bad2"] != 30 {
+		t.Errorf("%d run, stopped %v", len(h.running), stopped)
+	}
+	h.end(honest)
+	h.end(honest) // a second time does nothing
+	if len(h.running) != atOnce-1 {
+		t.Errorf("%d run", len(h.running))
+	}
+	// Behind one address, too, and places of others are left.
+	h = handshakes{}
+	for range atOncePrefix {
+		begin(0, fromIP("bad", "44.0.0.1"))
+	}
+	if _, ok := begin(400*time.Millisecond, fromIP("neighbour", "44.0.0.1")); !ok {
+		t.Error("a neighbour of someone who stalls finds no place")
+	}
+	if _, ok := begin(400*time.Millisecond, fromIP("other", "44.0.0.2")); !ok || len(h.running) != atOncePrefix+1 {
+		t.Error("an address takes all places")
+	}
+	// Where each has one, an old one gives way.
+	h = handshakes{}
+	for i := range atOnce {
+		begin(0, fromIP(fmt.Sprint(i), fmt.Sprintf("44.0.0.%d", i)))
+	}
+	if _, ok := begin(time.Second, fromIP("new", "44.0.1.1")); ok {
+		t.Error("a handshake of a second was stopped for another peer's first")
+	}
+	if _, ok := begin(3*time.Second, fromIP("new", "44.0.1.1")); !ok {
+		t.Error("handshakes that stall hold the door shut")
+	}
+}
+
+func TestFraming(t *testing.T) {
+	stream := func(lengths ...int) (out []byte) {
+		for _, n := range lengths {
+			out = append(binary.AppendUvarint(out, uint64(n)), bytes.Repeat([]byte{0xff}, n)...)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		in   []byte
+		want int
+		ok   bool
+	}{
+		{stream(), 0, true},
+		{stream(0, 0, 1), 3, true},
+		{stream(200, 1, 127, 128, 1000), 5, true},
+		{stream(200)[:50], 1, true},
+		{stream(1001), 0, false},
+		{binary.AppendUvarint(nil, 1<<40), 0, false},
+		{bytes.Repeat([]byte{0x80}, 6), 0, false},
+	} {
+		for _, step := range []int{1, 3, 1 << 20} { // however it comes
+			f := framing{limit: 1000}
+			got := 0
+			var err error
+			for piece := range slices.Chunk(c.in, step) {
+				var n int
+				if n, err = f.feed(piece); err != nil {
+					break
+				}
+				got += n
+			}
+			if got != c.want && c.ok || (err == nil) != c.ok {
+				t.Errorf("%x… in steps of %d: %d messages, %v", c.in[:min(4, len(c.in))], step, got, err)
+			}
+		}
+	}
+}
+
+// FuzzFraming: however a stream is cut, the same is found in it, and no message
+// that is let through is over the limit.
+func FuzzFraming(f *testing.F) {
+	f.Add([]byte{3, 1, 2, 3, 0, 0x80, 1}, uint8(1))
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, uint8(2))
+	f.Add([]byte{0xe8, 0x07, 1}, uint8(3))
+	f.Fuzz(func(t *testing.T, b []byte, step uint8) {
+		whole, cut := framing{limit: 1000}, framing{limit: 1000}
+		want, wantErr := whole.feed(b)
+		got := 0
+		var err error
+		for piece := range slices.Chunk(b, int(step)+1) {
+			var n int
+			n, err = cut.feed(piece)
+			got += n
+			if err != nil {
+				break
+			}
+		}
+		if got != want || !errors.Is(err, wantErr) || wantErr == nil && whole != cut {
+			t.Fatalf("%d and %v at once, %d and %v in pieces of %d", want, wantErr, got, err, step+1)
+		}
+		if whole.left > whole.limit {
+			t.Fatal("a message over the limit was let through")
+		}
+		if wantErr != nil {
+			return
+		}
+		messages, rest := 0, b // what a plain reader finds
+		for len(rest) > 0 {
+			n, used := binary.Uvarint(rest)
+			if used <= 0 {
+				break
+			}
+			messages++
+			rest = rest[used:]
+			rest = rest[min(n, uint64(len(rest))):]
+		}
+		if messages != want {
+			t.Fatalf("%d messages, a plain reader finds %d", want, messages)
+		}
+	})
+}
+
+func TestCondemn(t *testing.T) {
+	var s standing
+	p := peer.ID(idOf(1))
+	shunnedFor := func(from time.Time) time.Duration {
+		d := time.Duration(0)
+		for ; s.at(p, from.Add(d)) < shunBelow; d += time.Second {
+		}
+		return d
+	}
+	s.condemn(p, epoch)
+	first := shunnedFor(epoch)
+	for range 50 {
+		s.condemn(p, epoch) // one fault, however many of its streams saw it
+	}
+	if again := shunnedFor(epoch); again != first || first < 2*time.Minute || first > 5*time.Minute {
+		t.Errorf("shunned for %v, then %v", first, again)
+	}
+	next := epoch.Add(first)
+	s.condemn(p, next)
+	if second := shunnedFor(next); second < 2*first {
+		t.Errorf("shunned for %v the first time, %v the second", first, second)
+	}
+	if s.at(p, next) > graylistBelow {
+		t.Error("gossip still takes what it says")
+	}
+}
+
+// TestRecordStore: a flood of records neither fills the memory nor shuts out
+// who has few.
+func TestRecordStore(t *testing.T) {
+	ctx := context.Background()
+	r := newRecordStore()
+	put := func(key, provider string) {
+		t.Helper()
+		if err := r.Put(ctx, ds.NewKey("/providers/"+key+"/"+provider), []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	find := func(key string) (got []string) {
+		t.Helper()
+		res, err := r.Query(ctx, query.Query{Prefix: "/providers/" + key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := res.Rest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			got = append(got, strings.TrimPrefix(e.Key, "/providers/"))
+		}
+		slices.Sort(got)
+		return got
+	}
+	put("TEA", "ALICE")
+	put("TEA", "BOB")
+	put("TEAPOT", "CAROL")
+	if got := find("TEA"); !slices.Equal(got, []string{"TEA/ALICE", "TEA/BOB"}) {
+		t.Errorf("found %v", got)
+	}
+	for i := range 3 * maxRecordsPerPeer {
+		put(fmt.Sprint("JUNK", i), "MALLORY")
+	}
+	if n := len(r.byPeer["MALLORY"]); n != maxRecordsPerPeer {
+		t.Errorf("%d records of one peer", n)
+	}
+	for i := range 3 * maxRecordsPerKey {
+		put("BUSY", fmt.Sprint("P", i))
+	}
+	if n := len(find("BUSY")); n != maxRecordsPerKey {
+		t.Errorf("%d records of one key", n)
+	}
+	for who := range 2 * maxRecords / maxRecordsPerPeer {
+		for i := range maxRecordsPerPeer {
+			put(fmt.Sprint("K", who, "X", i), fmt.Sprint("SYBIL", who))
+		}
+	}
+	if r.count != maxRecords {
+		t.Errorf("%d records", r.count)
+	}
+	for i := range 9 { // three rooms, three hours
+		put(fmt.Sprint("ROOM", i), "DAVE")
+	}
+	if len(r.byPeer["DAVE"]) != 9 || r.count != maxRecords || len(find("TEA")) != 2 {
+		t.Errorf("a full store kept %d of an honest peer's 9 records, %d in all", len(r.byPeer["DAVE"]), r.count)
+	}
+	all := find("")
+	if len(all) != maxRecords {
+		t.Errorf("%d found in all", len(all))
+	}
+	for _, name := range all {
+		if err := r.Delete(ctx, ds.NewKey("/providers/"+name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.count != 0 || len(r.byKey) != 0 || len(r.byPeer) != 0 {
+		t.Errorf("left: %d records, %d keys, %d peers", r.count, len(r.byKey), len(r.byPeer))
+	}
+}
