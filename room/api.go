@@ -76,6 +76,11 @@ type Config struct {
 	// makes a simulation repeatable. The room is its only user; nil is the
 	// generator of math/rand/v2.
 	Random rand.Source
+	// Verified, if set, remembers for several rooms of this process whose
+	// signatures were right (in one bubble of testing/synctest, where there is
+	// one): each entry is then verified once, not once by each. nil: it is this
+	// room's own.
+	Verified *VerifiedEntries
 }
 
 // Frame is one Opus frame of one voice, opened.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,9 +55,8 @@ type Room struct {
 	boxes   atomic.Pointer[[]*rosterBox]
 	epoch   atomic.Uint32
 
-	spread   spread
-	verified verifiedEntries
-	foreign  allowance // broadcasts under epochs of others
+	spread  spread
+	foreign allowance // broadcasts under epochs of others
 
 	leave   sync.Once
 	mu      sync.Mutex
@@ -150,6 +148,9 @@ func newRoom(cfg Config) *Room {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background()) // ends with Leave
+	if r.cfg.Verified == nil {
+		r.cfg.Verified = &VerifiedEntries{}
+	}
 	r.plane = newPlane(&r.cfg, &r.count)
 	r.boxes.Store(&[]*rosterBox{})
 	r.links.Store(&[]*link{})
@@ -452,41 +453,6 @@ func (r *Room) Err() error {
 	default:
 		return nil
 	}
-}
-
-// verifiedEntries remembers entries whose signatures have been checked: each
-// comes by several ways. It may be used from several goroutines at once.
-type verifiedEntries struct {
-	mu   sync.Mutex
-	seen map[[sha256.Size]byte]struct{}
-	ring [2 * MaxMembers][sha256.Size]byte
-	next int
-}
-
-// verify checks an entry of this room.
-func (r *Room) verify(e *entry) error {
-	sum := sha256.Sum256(e.append(make([]byte, 0, maxEntry)))
-	c := &r.verified
-	c.mu.Lock()
-	_, ok := c.seen[sum]
-	c.mu.Unlock()
-	if ok {
-		return nil
-	}
-	if err := e.verify(r.id); err != nil {
-		r.count.entriesRefused.Add(1)
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.seen == nil {
-		c.seen = make(map[[sha256.Size]byte]struct{}, len(c.ring))
-	}
-	delete(c.seen, c.ring[c.next])
-	c.ring[c.next] = sum
-	c.seen[sum] = struct{}{}
-	c.next = (c.next + 1) % len(c.ring)
-	return nil
 }
 
 // allowance is a bucket for several goroutines, which says no instead of
