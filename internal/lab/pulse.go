@@ -4,7 +4,6 @@ package lab
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -48,8 +46,8 @@ func StartPulse(ctx context.Context, dir, mic, speaker string) (*Pulse, error) {
 	}
 	var script strings.Builder
 	fmt.Fprintf(&script, "load-module module-native-protocol-unix auth-anonymous=1 socket=%s\n", p.socket())
-	fmt.Fprintf(&script, "load-module module-null-sink sink_name=%s rate=48000 channels=1\n", mic)
-	fmt.Fprintf(&script, "load-module module-null-sink sink_name=%s rate=48000 channels=2\n", speaker)
+	fmt.Fprintf(&script, "load-module %s\n", strings.Join(nullSink(mic, false), " "))
+	fmt.Fprintf(&script, "load-module %s\n", strings.Join(nullSink(speaker, true), " "))
 	fmt.Fprintf(&script, "set-default-source %s.monitor\nset-default-sink %s\n", mic, speaker)
 	file := filepath.Join(dir, "lab.pa")
 	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
@@ -108,6 +106,82 @@ func (p *Pulse) command(ctx context.Context, name string, args ...string) *exec.
 	return cmd
 }
 
+// Plug adds a null sink (48 kHz), as putting in a headset does: a speaker, or
+// what is played to as a microphone. What loses its sink goes on to a speaker
+// rather than into a microphone.
+func (p *Pulse) Plug(ctx context.Context, sink string, speaker bool) error {
+	return run(p.command(ctx, "pactl", append([]string{"load-module"}, nullSink(sink, speaker)...)...))
+}
+
+// nullSink is the module and its arguments. The server prefers what has a
+// device class.
+func nullSink(sink string, speaker bool) []string {
+	args := []string{"module-null-sink", "sink_name=" + sink, "rate=48000", "channels=1"}
+	if speaker {
+		args[3] = "channels=2"
+		args = append(args, "sink_properties=device.class=sound")
+	}
+	return args
+}
+
+// Unplug removes a null sink with all that plays into it or records from it.
+func (p *Pulse) Unplug(ctx context.Context, sink string) error {
+	out, err := p.command(ctx, "pactl", "list", "short", "modules").Output()
+	if err != nil {
+		return fmt.Errorf("unplug %s: %w", sink, err)
+	}
+	for line := range strings.Lines(string(out)) {
+		number, module, _ := strings.Cut(line, "\t")
+		if slices.Contains(strings.Fields(module), "sink_name="+sink) {
+			return run(p.command(ctx, "pactl", "unload-module", number))
+		}
+	}
+	return fmt.Errorf("unplug %s: there is no such sink", sink)
+}
+
+// SetDefault chooses the sink that is played to and the sink whose monitor is
+// recorded from by whoever does not choose; "" leaves one as it is.
+func (p *Pulse) SetDefault(ctx context.Context, speaker, mic string) error {
+	if speaker != "" {
+		if err := run(p.command(ctx, "pactl", "set-default-sink", speaker)); err != nil {
+			return err
+		}
+	}
+	if mic == "" {
+		return nil
+	}
+	return run(p.command(ctx, "pactl", "set-default-source", mic+".monitor"))
+}
+
+// InUse tells whether something plays into a sink, or records from a source
+// ("mic.monitor"), now.
+func (p *Pulse) InUse(ctx context.Context, place string) (bool, error) {
+	places, streams := "sinks", "sink-inputs"
+	if strings.HasSuffix(place, ".monitor") {
+		places, streams = "sources", "source-outputs"
+	}
+	there, err := p.command(ctx, "pactl", "list", "short", places).Output()
+	if err != nil {
+		return false, fmt.Errorf("list %s: %w", places, err)
+	}
+	using, err := p.command(ctx, "pactl", "list", "short", streams).Output()
+	if err != nil {
+		return false, fmt.Errorf("list %s: %w", streams, err)
+	}
+	for line := range strings.Lines(string(there)) {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[1] != place {
+			continue
+		}
+		for stream := range strings.Lines(string(using)) {
+			if g := strings.Fields(stream); len(g) > 1 && g[1] == f[0] {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
 // Play plays a file into a sink and returns when it has been played.
 func (p *Pulse) Play(ctx context.Context, sink, file string) error {
 	return run(p.command(ctx, "paplay", "--device="+sink, "--latency-msec=20", file))
@@ -131,130 +205,4 @@ func (p *Pulse) Streams(ctx context.Context) (playing, recording int, err error)
 // Close ends the server.
 func (p *Pulse) Close() {
 	p.server.Kill()
-}
-
-// Recording is what a source gave, with the time of each of its samples.
-type Recording struct {
-	cmd    *exec.Cmd
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	ready  chan struct{} // closed at the first samples
-
-	mu     sync.Mutex
-	pcm    []float32
-	chunks []chunk
-}
-
-type chunk struct {
-	end int // samples so far
-	at  time.Time
-}
-
-// Record records a source ("mic.monitor") in mono until Stop, and returns
-// when the first samples have come.
-func (p *Pulse) Record(ctx context.Context, source string) (*Recording, error) {
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Stop ends it
-	r := &Recording{cancel: cancel, ready: make(chan struct{})}
-	r.cmd = p.command(life, "parec", "--device="+source, "--rate=48000", "--channels=1",
-		"--format=s16le", "--raw", "--latency-msec=5")
-	out, err := r.cmd.StdoutPipe()
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	if err := r.cmd.Start(); err != nil {
-		cancel()
-		return nil, fmt.Errorf("record %s: %w", source, err)
-	}
-	r.wg.Go(func() {
-		buf, odd := make([]byte, 1<<16), 0
-		for {
-			n, err := out.Read(buf[odd:])
-			whole := odd + n
-			r.take(buf[:whole], time.Now())
-			if odd = whole % 2; odd == 1 { // half a sample
-				buf[0] = buf[whole-1]
-			}
-			if err != nil {
-				_ = r.cmd.Wait() // it was killed
-				return
-			}
-		}
-	})
-	select {
-	case <-r.ready:
-		return r, nil
-	case <-ctx.Done():
-		r.Stop()
-		return nil, fmt.Errorf("record %s: %w", source, ctx.Err())
-	}
-}
-
-func (r *Recording) take(b []byte, now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	first := len(r.pcm) == 0
-	for i := 0; i+1 < len(b); i += 2 {
-		r.pcm = append(r.pcm, float32(int16(binary.LittleEndian.Uint16(b[i:])))/32768)
-	}
-	if len(r.pcm) > 0 {
-		r.chunks = append(r.chunks, chunk{len(r.pcm), now})
-		if first {
-			close(r.ready)
-		}
-	}
-}
-
-// Stop ends the recording. It may be called again.
-func (r *Recording) Stop() {
-	r.cancel()
-	r.wg.Wait()
-}
-
-// Samples is what was recorded, once stopped. begin is when its first sample
-// was played, by the monotonic clock, as the chunks tell that came with the
-// least delay: those of its first and last fifth are not asked, as a stream
-// hurries when it starts.
-func (r *Recording) Samples() (pcm []float32, begin time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	part := r.chunks[len(r.chunks)/5 : max(len(r.chunks)*4/5, len(r.chunks)/5+1)]
-	begins := make([]time.Time, len(part))
-	for i, c := range part {
-		begins[i] = c.at.Add(-duration(c.end))
-	}
-	slices.SortFunc(begins, time.Time.Compare)
-	return r.pcm, begins[len(begins)/50]
-}
-
-// PlayedAfter is how much later the speech was played at one recorded place
-// than at another, by sound and the monotonic clock (the median of all half
-// seconds), and how well what came out agrees with what went in. The first warmUp of the speech is left out.
-func PlayedAfter(in, out *Recording, warmUp time.Duration) (time.Duration, Comparison, error) {
-	a, beginA := in.Samples()
-	b, beginB := out.Samples()
-	from, to := speaks(a)
-	from += samples(warmUp)
-	if to-from < window {
-		return 0, Comparison{}, errors.New("nothing was said at the microphone")
-	}
-	// Playout follows the sound server's moods.
-	c, err := CompareWithin(a[from:to], b, 100*time.Millisecond)
-	if err != nil {
-		return 0, c, err
-	}
-	// Sample i of a was played at beginA + i, of b at beginB + i.
-	return beginB.Sub(beginA) + c.Delay + c.Lag - duration(from), c, nil
-}
-
-// speaks is the part of pcm from its first to its last loud millisecond.
-func speaks(pcm []float32) (from, to int) {
-	const block = Rate / 1000
-	from = len(pcm)
-	for i := 0; i+block <= len(pcm); i += block {
-		if rms(pcm[i:i+block]) > 0.003 {
-			from, to = min(from, i), i+block
-		}
-	}
-	return min(from, to), to
 }
