@@ -151,7 +151,8 @@ const (
 	lingerFor        = 15 * time.Second // keys of a broken session, DESIGN section 5
 	sessionLife      = 12 * time.Hour   // docs/protocol.md section 3
 	keepAliveEvery   = 3 * time.Second
-	deadAfter        = 10 * time.Second // nothing heard on a session's stream
+	silentAfter      = 10 * time.Second // nothing heard of a session, by stream or packet
+	deadAfter        = 15 * time.Second // nothing heard on its stream
 	flushFor         = time.Second      // what a closing session may still write
 	addrTTL          = 10 * time.Minute // addresses that a room gave
 )

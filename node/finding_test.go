@@ -109,15 +109,10 @@ func TestVoiceOverIPv6(t *testing.T) {
 				_, okb := p.b.Path()
 				return oka && okb
 			})
+			var ha, hb heard
 			for _, text := range []string{"one", "two"} {
-				_ = p.a.SendPacket([]byte(text))
-				if got := receive(t, p.pb); got != text {
-					t.Errorf("got %q", got)
-				}
-				_ = p.b.SendPacket([]byte(text))
-				if got := receive(t, p.pa); got != text {
-					t.Errorf("got %q", got)
-				}
+				hb.say(t, p.a, p.pb, text)
+				ha.say(t, p.b, p.pa, text)
 			}
 			path, _ := p.a.Path()
 			if want := (transport == DatagramOnly); (path.Carrier == mesh.Datagram) != want {

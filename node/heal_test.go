@@ -43,6 +43,18 @@ func (k *talk) speak(s mesh.Session, d time.Duration) {
 	}
 }
 
+// missing are the numbers of what never came.
+func (k *talk) missing() (numbers []int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, at := range k.came {
+		if at.IsZero() {
+			numbers = append(numbers, i)
+		}
+	}
+	return numbers
+}
+
 // gap is the longest time in which nothing that was sent since a moment came.
 func (k *talk) gap(since time.Time) (longest time.Duration) {
 	k.mu.Lock()

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+
 	"teahouse/internal/mesh"
 	"teahouse/internal/seal"
 )
@@ -40,6 +42,7 @@ type way struct {
 	kind carrierSet
 	// Of a datagram: the QUIC connection, its socket, and the address that
 	// the gater has allowed.
+	conn   network.Conn
 	quic   quicConn
 	sender packetSender
 	to     netip.AddrPort
@@ -137,6 +140,7 @@ func (l *link) receive(b []byte, arrival time.Time) (authentic bool) {
 	}
 	ok, abusive := l.bucket.take(arrival, len(b))
 	l.in.mu.Unlock()
+	l.session.life.hear(arrival)
 	if !ok {
 		l.overLimit(abusive)
 		return true
@@ -199,6 +203,7 @@ func (l *link) takeCheck(b []byte, arrival time.Time) {
 		rtt, changed := l.checks.answered(c.token, arrival)
 		if rtt > 0 {
 			l.observe(c.tally, rtt, arrival)
+			l.session.vouch()
 		}
 		if changed {
 			l.session.kick() // the path is as good as new

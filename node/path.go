@@ -100,6 +100,10 @@ func (s *session) pathLoop() {
 		if wait < 0 && now.Sub(s.born) >= s.node.sessionLife {
 			s.end(errExpired, retireFor, true)
 		}
+		s.life.extend()
+		if s.queue.heldFor(now) >= deadAfter {
+			s.end(errStuck, lingerFor, false)
+		}
 		next := s.look(st, now)
 		s.announce(st)
 		if wait >= 0 {
@@ -154,15 +158,12 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 	standby := s.standBy(st, now)
 	good := false
 	if dg != nil {
-		var proven bool
-		good, proven = s.link.checks.judge(now)
-		every := checkEvery
-		switch {
-		case !proven && good:
-			every, next = checkFast, checkFast
-		case st.talking && s.link.standby.Load() != nil:
-			every, next = checkTalk, checkTalk
+		good, _ = s.link.checks.judge(now)
+		every := s.link.checks.pace(now)
+		if good && st.talking && s.carriers&(onQUIC|onTCP) != 0 {
+			every = min(every, checkTalk)
 		}
+		next = min(next, every)
 		if now.Sub(st.lastCheck) >= every-every/4 {
 			st.lastCheck = now
 			s.link.sendCheck(dg, check{token: s.link.checks.ask(now)})
@@ -225,7 +226,7 @@ func (s *session) makeDatagramWay(st *pathState, now time.Time) *way {
 		return old
 	}
 	w := &way{
-		kind: onDatagram, quic: q, sender: sender, to: to,
+		kind: onDatagram, conn: st.quic, quic: q, sender: sender, to: to,
 		path: mesh.Path{Carrier: mesh.Datagram, Transport: "quic", Remote: to.String()},
 	}
 	s.link.checks.forget()
@@ -233,6 +234,16 @@ func (s *session) makeDatagramWay(st *pathState, now time.Time) *way {
 	st.lastCheck = time.Time{}
 	s.link.datagrams.Store(w)
 	return w
+}
+
+// vouch notes that a datagram went there and its answer came back: the QUIC
+// connection that it goes beside is no dead one, though its pings are late,
+// as they are where much is lost. What a session that has ended says does not
+// count: the peer may have lost the connection and answer for its link alone.
+func (s *session) vouch() {
+	if w := s.link.datagrams.Load(); w != nil && w.conn != nil && s.Err() == nil {
+		s.node.pings.vouch(w.conn)
+	}
 }
 
 // broken tells that the circuit breaker of the datagrams has opened. Voice

@@ -106,6 +106,15 @@ func (p *pings) silence(c network.Conn, now time.Time) time.Duration {
 	}
 }
 
+// vouch notes that c leads to the peer, by another sign than a ping.
+func (p *pings) vouch(c network.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if g := p.conns[c]; g != nil {
+		g.unsure = time.Time{}
+	}
+}
+
 // distrust notes that nothing has come over c for a while, by another sign
 // than a ping.
 func (p *pings) distrust(c network.Conn, since, now time.Time) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"teahouse/internal/mesh"
 )
@@ -18,6 +19,11 @@ const (
 
 // sendQueue orders what waits on a session's stream: by class, and within a
 // class as it came.
+//
+// The order is worth nothing once a message has left: yamux, QUIC and the
+// kernel take 256 KiB and more before a write waits. So all but urgent ones
+// leave only while the peer has less than [mesh.MaxUnread] bytes still to take
+// (docs/protocol.md section 3): what is urgent waits for these at most.
 type sendQueue struct {
 	ready chan struct{} // has a token when something waits
 
@@ -25,7 +31,14 @@ type sendQueue struct {
 	queues [mesh.Classes][][]byte
 	bytes  int
 	closed bool
+	sent   uint32    // bytes of messages that have left, modulo 2^32
+	taken  uint32    // of these the peer has taken
+	held   bool      // something waits for the peer to take more
+	since  time.Time // since when, as far as heldFor was asked
 }
+
+// errCredit is a peer that has taken more than it was sent.
+var errCredit = errors.New("the peer says that it took more than it was sent")
 
 func newSendQueue() *sendQueue { return &sendQueue{ready: make(chan struct{}, 1)} }
 
@@ -56,27 +69,70 @@ func (q *sendQueue) push(class mesh.Priority, data []byte) error {
 	copy(m[2:], data)
 	q.queues[class] = append(q.queues[class], m)
 	q.bytes += len(data)
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
+	q.wake()
 	return nil
 }
 
-// pop takes the most urgent message, framed, or nil.
+// pop takes the most urgent message that may leave, framed, or nil. A closed
+// queue is emptied as it is: nothing urgent can come any more.
 func (q *sendQueue) pop() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range q.queues {
-		if c := q.queues[i]; len(c) > 0 {
-			m := c[0]
-			c[0] = nil
-			q.queues[i] = c[1:]
-			q.bytes -= len(m) - 2
-			return m
+		c := q.queues[i]
+		if len(c) == 0 {
+			continue
 		}
+		if mesh.Priority(i) != mesh.Urgent && q.sent-q.taken >= mesh.MaxUnread && !q.closed {
+			q.held = true
+			return nil
+		}
+		m := c[0]
+		c[0] = nil
+		q.queues[i] = c[1:]
+		q.bytes -= len(m) - 2
+		q.sent += uint32(len(m) - 2)
+		return m
 	}
 	return nil
+}
+
+// took notes how many bytes the peer has taken in all, modulo 2^32.
+func (q *sendQueue) took(total uint32) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	more := total - q.taken
+	switch {
+	case more > q.sent-q.taken:
+		return errCredit
+	case more == 0:
+		return nil
+	}
+	q.taken, q.held, q.since = total, false, time.Time{}
+	q.wake()
+	return nil
+}
+
+// heldFor is how long messages have waited for a peer that takes nothing,
+// counted from when it was asked first.
+func (q *sendQueue) heldFor(now time.Time) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case !q.held:
+		return 0
+	case q.since.IsZero():
+		q.since = now
+	}
+	return now.Sub(q.since)
+}
+
+// wake makes the writer look.
+func (q *sendQueue) wake() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
 }
 
 // close refuses what is pushed from now on.

@@ -1,13 +1,9 @@
 package node
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -29,8 +25,7 @@ import (
 //
 // Done is closed on leaving open. Goroutines, all of them ended by dead:
 //
-//  1. reader: stream -> message callback; until Start it keeps maxUnstarted
-//     bytes, so that it sees the end of a session that nobody started
+//  1. reader: stream -> message callback (messages.go)
 //  2. writer: queue -> stream, keep-alives
 //  3. path: chooses how packets travel, checks that they arrive, tells OnPath
 //
@@ -69,6 +64,7 @@ type session struct {
 	newHook  bool
 
 	in      inbox
+	life    life
 	start   chan struct{} // closed by Start
 	message func([]byte)  // constant after Start
 }
@@ -80,7 +76,9 @@ var (
 	errAbuse   = errors.New("the peer sent more than a link may")
 	// errCongested is the circuit breaker's reason (ratecontrol.go).
 	errCongested = errors.New("the path cannot carry voice: so much is lost and late that going on would harm others")
-	errRemote    = fmt.Errorf("%w by the peer", mesh.ErrClosed)
+	// errStuck is a peer that lives and reads nothing.
+	errStuck  = errors.New("the peer takes no messages any more")
+	errRemote = fmt.Errorf("%w by the peer", mesh.ErrClosed)
 )
 
 // newSession makes a session of a finished handshake and starts its writer and
@@ -98,6 +96,7 @@ func (n *Node) newSession(st network.Stream, a agreed, initiator bool) (*session
 		out, in = in, out
 	}
 	s.link = newLink(s, seal.New(&out), seal.New(&in), a.theirs.index)
+	s.life.conn, s.life.born = a.conn, s.born
 	s.ctx, s.cancel = context.WithCancel(n.ctx)
 	if err := n.addSession(s); err != nil {
 		s.cancel()
@@ -210,189 +209,6 @@ func (s *session) kick() {
 	case s.wake <- struct{}{}:
 	default:
 	}
-}
-
-// maxUnstarted is how many bytes of messages wait for Start.
-const maxUnstarted = 64 << 10
-
-// inbox keeps messages until Start, and the callbacks one after another.
-type inbox struct {
-	mu    sync.Mutex
-	early [][]byte
-	kept  int // bytes
-}
-
-// readLoop passes messages on, in order. A callback that blocks stops the
-// reading; the silence limit counts only while we wait for the peer.
-func (s *session) readLoop() {
-	defer close(s.readDone)
-	r := bufio.NewReaderSize(s.conn, 4<<10)
-	var buf []byte
-	for {
-		b, err := s.readMessage(r, buf)
-		if err != nil {
-			s.endOf("read", err)
-			return
-		}
-		buf = b
-		if len(b) == 0 {
-			continue // keep-alive
-		}
-		if !s.isStarted() && s.keep(b) {
-			continue
-		}
-		select {
-		case <-s.start:
-		case <-s.done:
-		}
-		s.in.mu.Lock()
-		s.passEarly()
-		s.pass(b)
-		s.in.mu.Unlock()
-	}
-}
-
-// keep copies a message that came before Start; false if there is no room or
-// Start has come.
-func (s *session) keep(b []byte) bool {
-	s.in.mu.Lock()
-	defer s.in.mu.Unlock()
-	if s.in.kept+len(b) > maxUnstarted || s.isStarted() {
-		return false
-	}
-	s.in.early = append(s.in.early, bytes.Clone(b))
-	s.in.kept += len(b)
-	return true
-}
-
-// passEarly hands on what came before Start. in.mu must be held.
-func (s *session) passEarly() {
-	for _, m := range s.in.early {
-		s.pass(m)
-	}
-	s.in.early, s.in.kept = nil, 0
-}
-
-func (s *session) isStarted() bool {
-	select {
-	case <-s.start:
-		return true
-	default:
-		return false
-	}
-}
-
-// pass hands a message on. After the end nobody wants it, but the end of the
-// stream is still awaited.
-func (s *session) pass(m []byte) {
-	select {
-	case <-s.done:
-	default:
-		s.message(m)
-	}
-}
-
-// readMessage reads one message, into buf if it is large enough.
-func (s *session) readMessage(r io.Reader, buf []byte) ([]byte, error) {
-	_ = s.conn.SetReadDeadline(time.Now().Add(deadAfter))
-	var head [2]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, err
-	}
-	size := int(binary.BigEndian.Uint16(head[:]))
-	if size > mesh.MaxMessage {
-		s.node.Penalise(s.Peer(), "message over its limit")
-		return nil, errTooLong
-	}
-	if cap(buf) < size {
-		buf = make([]byte, size, max(size, 512))
-	}
-	_, err := io.ReadFull(r, buf[:size])
-	return buf[:size], err
-}
-
-// endOf ends the session for what reading or writing its stream said.
-func (s *session) endOf(doing string, err error) {
-	var reset *network.StreamError
-	if errors.Is(err, io.EOF) || errors.As(err, &reset) && reset.Remote {
-		s.end(errRemote, retireFor, false) // closed or retired, we cannot tell
-		return
-	}
-	if now := time.Now(); isTimeout(err) {
-		s.node.pings.distrust(s.stream.Conn(), now.Add(-deadAfter), now)
-	}
-	s.end(fmt.Errorf("session broken: %s: %w", doing, err), lingerFor, false)
-}
-
-// writeLoop writes what waits, most urgent first, and a keep-alive when
-// nothing did for a while.
-func (s *session) writeLoop() {
-	defer close(s.flushed)
-	idle := time.NewTimer(keepAliveEvery)
-	defer idle.Stop()
-	for {
-		if m := s.queue.pop(); m != nil {
-			if !s.write(m, deadAfter) {
-				return
-			}
-			idle.Reset(keepAliveEvery)
-			continue
-		}
-		select {
-		case <-s.queue.ready:
-		case <-idle.C:
-			if !s.write([]byte{0, 0}, deadAfter) {
-				return
-			}
-			idle.Reset(keepAliveEvery)
-		case <-s.done:
-			s.finish()
-			return
-		case <-s.ctx.Done():
-			_ = s.stream.Reset()
-			return
-		}
-	}
-}
-
-func (s *session) write(m []byte, limit time.Duration) bool {
-	_ = s.conn.SetWriteDeadline(time.Now().Add(limit))
-	if _, err := s.conn.Write(m); err != nil {
-		s.endOf("write", err)
-		_ = s.stream.Reset()
-		return false
-	}
-	return true
-}
-
-// finish closes the stream: after a graceful end what waits is written first.
-func (s *session) finish() {
-	s.mu.Lock()
-	graceful := s.graceful
-	s.mu.Unlock()
-	if !graceful {
-		_ = s.stream.Reset()
-		return
-	}
-	_ = s.conn.SetWriteDeadline(time.Now().Add(flushFor))
-	for m := s.queue.pop(); m != nil; m = s.queue.pop() {
-		if _, err := s.conn.Write(m); err != nil {
-			_ = s.stream.Reset()
-			return
-		}
-	}
-	// The other side answers an end with its own; until then closing the
-	// connection could throw away what it has not read yet.
-	if s.stream.CloseWrite() == nil {
-		wait := time.NewTimer(flushFor)
-		defer wait.Stop()
-		select {
-		case <-s.readDone:
-		case <-wait.C:
-		case <-s.node.ctx.Done():
-		}
-	}
-	_ = s.stream.Reset()
 }
 
 // counters of a link; see [mesh.LinkStats].

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"sync"
@@ -17,6 +18,8 @@ import (
 // internet is a simulated network in virtual time. Its nodes have QUIC alone.
 type internet struct {
 	net *simnet.Simnet
+	// bitsPerSecond is the line of the nodes to come; 0: 50 Mbit/s.
+	bitsPerSecond int
 
 	mu    sync.Mutex
 	next  int
@@ -51,10 +54,8 @@ func newInternet(t *testing.T, oneWay time.Duration) *internet {
 func (i *internet) config(t *testing.T, peers ...string) Config {
 	i.next++
 	ip := net.IPv4(44, 0, 0, byte(i.next))
-	link := simnet.NodeBiDiLinkSettings{
-		Downlink: simnet.LinkSettings{BitsPerSecond: 50_000_000},
-		Uplink:   simnet.LinkSettings{BitsPerSecond: 50_000_000},
-	}
+	line := simnet.LinkSettings{BitsPerSecond: cmp.Or(i.bitsPerSecond, 50_000_000)}
+	link := simnet.NodeBiDiLinkSettings{Downlink: line, Uplink: line}
 	return Config{
 		HostKey: newKey(t), Network: testNetwork, Peers: peers, Log: testLog(),
 		Listen: []string{fmt.Sprintf("/ip4/%s/udp/7654/quic-v1", ip)},

@@ -446,7 +446,7 @@ func (v *voiceStream) readLoop() {
 	r := bufio.NewReaderSize(v.secure, 4<<10)
 	buf := make([]byte, mesh.MaxPacket)
 	for {
-		_ = v.secure.SetReadDeadline(time.Now().Add(deadAfter))
+		_ = v.secure.SetReadDeadline(time.Now().Add(silentAfter))
 		var head [2]byte
 		if _, err := io.ReadFull(r, head[:]); err != nil {
 			v.fail(fmt.Errorf("read: %w", err))
@@ -468,6 +468,7 @@ func (v *voiceStream) readLoop() {
 			return
 		}
 		now := time.Now()
+		v.session.life.hear(now)
 		if !isCheck {
 			v.session.link.receiveStream(b, now)
 		} else if c, ok := parseCheck(b); ok && c.answer {

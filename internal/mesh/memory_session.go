@@ -12,9 +12,9 @@ const (
 	// memorySendQueue is how many bytes wait to be sent at most, see
 	// [Session.Send].
 	memorySendQueue = 256 << 10
-	// memoryWindow is how many bytes of a stream are on their way or in the
-	// receiver's hands at most, so that a reader that blocks is felt.
-	memoryWindow = 64 << 10
+	// memoryReserve is how many more may wait that are urgent, and how many
+	// urgent ones may be on their way beyond MaxUnread.
+	memoryReserve = 64 << 10
 	// memoryRetire is how long a retired link takes packets.
 	memoryRetire = 5 * time.Second
 )
@@ -120,7 +120,11 @@ func (s *memorySession) Send(class Priority, data []byte) error {
 	if s.err != nil {
 		return fmt.Errorf("send to %s: %w", s.peer.Short(), ErrClosed)
 	}
-	if s.queued >= memorySendQueue {
+	limit := memorySendQueue
+	if class == Urgent {
+		limit += memoryReserve
+	}
+	if s.queued+len(data) > limit {
 		return fmt.Errorf("send to %s: %w", s.peer.Short(), ErrBusy)
 	}
 	s.queue[class] = append(s.queue[class], append([]byte(nil), data...))
@@ -129,15 +133,19 @@ func (s *memorySession) Send(class Priority, data []byte) error {
 	return nil
 }
 
-// pump sends what the window lets through, most urgent first. It is called
-// with pair.mu held.
+// pump sends what may go, most urgent first: see MaxUnread. It is called with
+// pair.mu held.
 func (s *memorySession) pump() {
 	for class := range s.queue {
+		window := MaxUnread
+		if Priority(class) == Urgent {
+			window += memoryReserve
+		}
 		for len(s.queue[class]) > 0 {
-			data := s.queue[class][0]
-			if s.flight > 0 && s.flight+len(data) > memoryWindow {
+			if s.flight >= window {
 				return
 			}
+			data := s.queue[class][0]
 			s.queue[class][0] = nil
 			s.queue[class] = s.queue[class][1:]
 			s.queued -= len(data)

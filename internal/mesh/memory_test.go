@@ -380,20 +380,28 @@ func TestMemoryPenalties(t *testing.T) {
 	})
 }
 
-// What waits is bounded: 256 KiB in the queue, 64 KiB on the way.
+// What waits is bounded: 256 KiB in the queue, MaxUnread on the way, and 64 KiB
+// more of each for what is urgent.
 func TestMemoryQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mesh.NewMemory(mesh.MemoryConfig{})
 		defer m.Close()
 		ours, _ := join(t, m.Node(nil), m.Node(nil)) // nobody reads
 		const size = 4096
-		for sent := 0; ; sent += size {
-			err := ours.Send(mesh.Bulk, make([]byte, size))
-			if errors.Is(err, mesh.ErrBusy) && sent == (256+64)<<10 {
-				return
+		for _, c := range []struct {
+			class mesh.Priority
+			most  int
+		}{{mesh.Bulk, 256<<10 + mesh.MaxUnread}, {mesh.Urgent, (64 + 64) << 10}} {
+			sent := 0
+			for ; sent <= c.most; sent += size {
+				if err := ours.Send(c.class, make([]byte, size)); errors.Is(err, mesh.ErrBusy) {
+					break
+				} else if err != nil {
+					t.Fatal(err)
+				}
 			}
-			if err != nil || sent > (256+64)<<10 {
-				t.Fatalf("after %d bytes: %v", sent, err)
+			if sent != c.most {
+				t.Errorf("%d bytes of class %d were taken, want %d", sent, c.class, c.most)
 			}
 		}
 	})

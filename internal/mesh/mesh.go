@@ -21,6 +21,9 @@ const (
 	MaxPacket = 1200 - 29
 	// MaxMessage is the most bytes of one control message of a session.
 	MaxMessage = 32 << 10
+	// MaxUnread is how many bytes of a session's messages may be on their way
+	// or in the peer's hands before all but urgent ones wait in our queue.
+	MaxUnread = 16 << 10
 	// MaxBroadcast is the most bytes of one message of a topic.
 	MaxBroadcast = 24 << 10
 	// MaxAddrs is how many addresses of one peer are kept.
@@ -145,7 +148,9 @@ type Session interface {
 	// possibly several at once, and must not block. Neither may keep data.
 	Start(message func(data []byte), packet func(data []byte, arrival time.Time))
 	// Send queues one message of at most MaxMessage bytes; it copies data,
-	// never blocks, and answers ErrBusy when 256 KiB wait already.
+	// never blocks, and answers ErrBusy when 256 KiB wait already, 320 KiB for
+	// one that is urgent. An urgent message overtakes all that was sent before
+	// it but the MaxUnread bytes, and one message, that are on their way.
 	Send(class Priority, data []byte) error
 	// SendPacket sends one packet of at most MaxPacket bytes over the path
 	// of the moment. It never blocks and does not keep data; what cannot be
