@@ -40,6 +40,7 @@ func newDHT(h host.Host, n Network) (*dht.IpfsDHT, error) {
 		dht.Mode(dht.ModeServer),
 		dht.DisableValues(),
 		dht.AddressFilter(usable),
+		dht.ProviderDatastore(newRecordStore()),
 		dht.ProviderManagerOpts(records.ProvideValidity(recordLife), records.ProviderAddrTTL(recordAddrLife)),
 	}
 	if !n.LAN {

@@ -150,7 +150,9 @@ func newResources(large bool) (network.ResourceManager, error) {
 	if large {
 		perIP *= 4
 	}
+	raiseTransient(&limits)
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()),
+		rcmgr.WithConnRateLimiters(connRates(perIP)),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}},
 			// One IPv6 subnet is what one IPv4 address is: somebody's whole LAN.
