@@ -42,7 +42,7 @@ type allowance struct{ rate, burst float64 }
 var allowances = [resources]allowance{
 	openings:     {rate: 32, burst: 128},
 	attempts:     {rate: 8, burst: 64},
-	gossipBytes:  {rate: 384 << 10, burst: 1536 << 10},
+	gossipBytes:  {rate: 384 << 10, burst: 1 << 20},
 	lookupBytes:  {rate: 64 << 10, burst: 512 << 10},
 	otherBytes:   {rate: 32 << 10, burst: 128 << 10},
 	sessionBytes: {rate: 2 << 20, burst: 4 << 20},

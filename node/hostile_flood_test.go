@@ -1,0 +1,185 @@
+package node_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"teahouse/internal/lab/hostile"
+	"teahouse/internal/mesh"
+	"teahouse/node"
+)
+
+var floodNetwork = node.NetworkFromSeed([32]byte{9})
+
+func honest(t *testing.T) *node.Node {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.New(t.Context(), node.Config{
+		HostKey: key, Network: floodNetwork,
+		Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// conversation counts the packets of one honest session.
+type conversation struct {
+	from mesh.Session
+
+	mu   sync.Mutex
+	came map[uint32]bool
+	next uint32
+}
+
+// talk sends for d and tells how many packets did not come.
+func (c *conversation) talk(d time.Duration) (sent, missing int) {
+	c.mu.Lock()
+	first := c.next
+	c.mu.Unlock()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	i := first
+	for end := time.Now().Add(d); time.Now().Before(end); i++ {
+		_ = c.from.SendPacket(binary.BigEndian.AppendUint32(nil, i))
+		<-tick.C
+	}
+	time.Sleep(200 * time.Millisecond)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next = i
+	for j := first; j < i; j++ {
+		if !c.came[j] {
+			missing++
+		}
+	}
+	return int(i - first), missing
+}
+
+func memory() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
+}
+
+// TestHostileNeighbours: while two talk, a stranger does to one of them all that
+// he can by a connection. Not a packet of the talk is lost, memory stays, and
+// he is dropped within 2 s and kept out.
+func TestHostileNeighbours(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short")
+	}
+	a, b := honest(t), honest(t)
+	door := mesh.Door{1}
+	c := conversation{came: make(map[uint32]bool)}
+	first := make(chan mesh.Session, 1)
+	stop, err := b.Listen(door, func(s mesh.Session) {
+		if s.Peer() == a.Self().ID {
+			first <- s
+			return
+		}
+		s.Start(func([]byte) {}, func([]byte, time.Time) {})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	// The room's topic, where junk is refused as a room would.
+	if _, err := b.Join("aaaabbbbccccddddeeeeffffgggghhhhiiiijjjjkkkkllllmmmm", func(_ mesh.PeerID, data []byte) mesh.Verdict {
+		if data[0] == 1 {
+			return mesh.Reject
+		}
+		return mesh.Ignore
+	}, func(mesh.PeerID, []byte) {}); err != nil {
+		t.Fatal(err)
+	}
+	if c.from, err = a.Open(t.Context(), b.Self(), door); err != nil {
+		t.Fatal(err)
+	}
+	c.from.Start(func([]byte) {}, nil)
+	(<-first).Start(func([]byte) {}, func(p []byte, _ time.Time) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.came[binary.BigEndian.Uint32(p)] = true
+	})
+	target := hostile.Target{Peer: b.Self(), Network: floodNetwork, Door: door, Rate: 20_000}
+	c.talk(500 * time.Millisecond) // until the path is proven
+
+	// These have no connection to lose, or hold no more than is anybody's.
+	bounded := []string{"malformed", "quic", "half", "connects", "stalls"}
+	for _, group := range [][]string{
+		{"malformed", "quic"},
+		{"half", "connects"},
+		{"streams", "pings", "attempts"},
+		{"lengths", "records", "subscriptions"},
+		{"broadcasts", "ihave"},
+		{"stalls", "packets"},
+	} {
+		t.Run(strings.Join(group, " "), func(t *testing.T) {
+			// What other programs of a busy machine take from the talk, or from the
+			// 2 s, comes and goes: what is the attack's is there each time.
+			harm := []string{"not tried"}
+			for try := 0; try < 3 && len(harm) > 0; try++ {
+				harm = nil
+				before := memory()
+				ctx, cancel := context.WithTimeout(t.Context(), 2800*time.Millisecond)
+				reports := make([]hostile.Report, len(group))
+				errs := make([]error, len(group))
+				var wg sync.WaitGroup
+				for i, name := range group {
+					wg.Go(func() { reports[i], errs[i] = hostile.Run(ctx, name, "127.0.0.1", target) })
+				}
+				sent, missing := c.talk(2200 * time.Millisecond)
+				grown := memory() - before // with all that the attackers themselves hold
+				wg.Wait()
+				cancel()
+				t.Logf("%d of %d packets of the talk missing, memory %+d KiB", missing, sent, grown>>10)
+				if missing > 0 {
+					harm = append(harm, fmt.Sprintf("%d packets of the talk are missing", missing))
+				}
+				if grown > 32<<20 {
+					t.Errorf("memory grew by %d KiB", grown>>10)
+				}
+				for i, r := range reports {
+					t.Log(r)
+					switch {
+					case errs[i] != nil:
+						t.Fatal(errs[i])
+					case r.Sent == 0:
+						t.Fatalf("%s did nothing: the test tests nothing", r.Attack)
+					case slices.Contains(bounded, r.Attack):
+					case r.Dropped == 0 || r.Dropped > 2*time.Second:
+						harm = append(harm, fmt.Sprintf("not dropped within 2 s: %v", r))
+					case r.Returned > 0:
+						t.Errorf("it came back: %v", r)
+					}
+				}
+			}
+			for _, h := range harm {
+				t.Error("each time: ", h)
+			}
+		})
+	}
+	if err := c.from.Err(); err != nil {
+		t.Errorf("the honest session has ended: %v", err)
+	}
+}
