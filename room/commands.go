@@ -16,27 +16,36 @@ func (r *Room) Self() Member { return r.self }
 func (r *Room) Members() []MemberInfo { return slices.Clone(*r.members.Load()) }
 
 // Links is the state of the link to each member that we have a session with,
-// by key. It never waits.
+// or had a moment ago, by key. It never waits.
 func (r *Room) Links() []LinkInfo {
 	now := time.Now()
 	links := *r.links.Load()
 	infos := make([]LinkInfo, 0, len(links))
 	for _, l := range links {
-		if i := l.info(now); i.Member != (Member{}) {
-			infos = append(infos, i)
+		i := l.info(now)
+		if i.Member == (Member{}) {
+			continue
 		}
+		// Of two links to one member the first is the one that stays.
+		if last := len(infos) - 1; last >= 0 && infos[last].Member == i.Member {
+			if i.Up && !infos[last].Up {
+				infos[last] = i
+			}
+			continue
+		}
+		infos = append(infos, i)
 	}
-	slices.SortFunc(infos, func(a, b LinkInfo) int { return slices.Compare(a.Member[:], b.Member[:]) })
 	return infos
 }
 
-// Hearers is how many members hear what we say: see LinkInfo.Hears. It never
-// waits.
+// Hearers is how many members hear what we say, by whatever link: those that
+// have said so within the last two seconds, see LinkInfo.Hears. It never waits.
 func (r *Room) Hearers() (n int) {
 	now := time.Now()
+	var last Member // the latest that counts: links stand by member
 	for _, l := range *r.links.Load() {
-		if l.hearsNow(now) {
-			n++
+		if (n == 0 || l.member != last) && l.hearsNow(now) {
+			n, last = n+1, l.member
 		}
 	}
 	return n
@@ -146,7 +155,7 @@ func (r *Room) Subscribe() *Subscription {
 			}
 		}
 		for o := range r.sessions {
-			if o.state == sessionOpen && o.up {
+			if o.up && (o.state == sessionOpen || !r.openWith(o.far.member)) {
 				s.push(Event{Kind: EventLink, Time: now, Member: o.far.member, State: stateUp, Path: o.path})
 			}
 		}

@@ -254,6 +254,22 @@ func (r *Room) parted(id mesh.PeerID) {
 	r.redial()
 }
 
+// broke is told that a session with a peer has ended by nobody's will.
+func (r *Room) broke(id mesh.PeerID) {
+	now := time.Now()
+	c := r.seeking.candidates[id]
+	if c == nil {
+		return
+	}
+	c.parted, c.missed, c.fails = now, now.Add(missedFor), 0
+	if !c.opening {
+		if c.next = now; r.peer > id {
+			c.next = now.Add(yield)
+		}
+	}
+	r.redial()
+}
+
 func (r *Room) sessionsWith(id mesh.PeerID) bool {
 	return r.peers[id] > 0
 }

@@ -11,9 +11,11 @@ import (
 const (
 	// reportEvery is how often each link reports, talking or not.
 	reportEvery = 500 * time.Millisecond
-	// reportSilence is after how long without a report a link is not believed
-	// to be heard any more: a path that is silent for so long is dropped.
-	reportSilence = 3 * time.Second
+	// A link is believed to be heard while a report came within reportSilence
+	// that answers one of ours sent within answerSilence: what we send arrives.
+	// Three reports in a row may be lost.
+	reportSilence = 4 * reportEvery
+	answerSilence = 6 * reportEvery
 	// reportExtra is how many more reports may go between two that are due,
 	// because there is news.
 	reportExtra = 8
@@ -27,6 +29,8 @@ type link struct {
 
 	voice atomic.Pointer[voice] // of the member at the far end; nil: packets are dropped
 	depth atomic.Int32          // that we send with
+	// fading: the session's stream has ended.
+	fading atomic.Bool
 
 	mu       sync.Mutex
 	sequence uint32 // of our last report
@@ -34,6 +38,7 @@ type link struct {
 	sent     report
 	came     time.Time // when the last report came; zero: none yet
 	theirs   report    // that one
+	answered time.Time // when we had sent what it answers
 	hears    bool
 	since    uint32 // the first report of ours that an answer must acknowledge for hears
 	rtt      time.Duration
@@ -74,6 +79,10 @@ func (l *link) takeReport(v *voice, data []byte, arrival time.Time) {
 	}
 	l.theirs, l.came = in, arrival
 	if in.Echo != 0 {
+		ago := time.Duration(l.plane.clock(arrival)-in.Echo) * time.Microsecond
+		if l.answered = arrival.Add(-ago); ago > time.Minute { // it made that up
+			l.answered = time.Time{}
+		}
 		// RFC 3550 section 6.4.1: round trip = arrival - sent - held.
 		if rtt := time.Duration(l.plane.clock(arrival)-in.Echo-in.Held) * time.Microsecond; rtt < time.Minute {
 			if l.rtt == 0 {
@@ -152,7 +161,12 @@ func (p *plane) clock(at time.Time) uint32 { return max(1, uint32(at.Sub(p.start
 func (l *link) hearsNow(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.hears && now.Sub(l.came) < reportSilence
+	return l.hearsLocked(now)
+}
+
+// hearsLocked is called with mu held.
+func (l *link) hearsLocked(now time.Time) bool {
+	return l.hears && now.Sub(l.came) < reportSilence && now.Sub(l.answered) < answerSilence
 }
 
 // roundTrip is as reports measured it, 0 while unknown.
@@ -174,7 +188,7 @@ func (l *link) info(now time.Time) LinkInfo {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i.RTT, i.Hears = l.rtt, l.hears && now.Sub(l.came) < reportSilence
+	i.RTT, i.Hears = l.rtt, l.hearsLocked(now)
 	i.PeerReceived, i.PeerLost = uint64(l.theirs.Received), uint64(l.theirs.Lost)
 	return i
 }

@@ -192,3 +192,53 @@ func TestRepairDepthPolicy(t *testing.T) {
 		}
 	}
 }
+
+// TestHearersAreMembers: never more hear than there are others, whatever
+// becomes of links; who dies or is cut off does not count for longer than two
+// seconds, and who cannot be heard by no more than three.
+func TestHearersAreMembers(t *testing.T) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
+		var na, nb *brittle
+		a, b, c := s.enter("a", breakable(&na)), s.enter("b", breakable(&nb)), s.enter("c")
+		s.gather(3 * time.Second)
+		over := func(d time.Duration, most int) {
+			t.Helper()
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				if n := a.room.Hearers(); n > most {
+					t.Fatalf("%d hear a, of %d", n, most)
+				}
+			}
+		}
+		for range 3 { // new sessions beside old ones that go on
+			over(11*time.Second, 2)
+			n, err := b.node.Open(t.Context(), a.node.Self(), s.secret.door())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.room.adopt(n)
+			over(2*time.Second, 2)
+			na.shatter()
+			over(2*time.Second, 2)
+			s.gather(3 * time.Second)
+		}
+		c.leave()
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		over(3*time.Second, 1)
+		// What a says does not come to b, while what b says comes to a.
+		s.memory.SetWire(a.node.Self().ID, b.node.Self().ID, mesh.Wire{Loss: 1})
+		took := s.eventually(5*time.Second, "a knows that b does not hear", func() bool { return a.room.Hearers() == 0 })
+		t.Logf("known %v after what a says came no more", took)
+		if took > answerSilence+reportEvery {
+			t.Errorf("only %v after", took)
+		}
+		s.memory.SetWire(a.node.Self().ID, b.node.Self().ID, lan.Wire)
+		s.gather(5 * time.Second)
+		b.kill()
+		took = s.eventually(5*time.Second, "a knows that b is gone", func() bool { return a.room.Hearers() == 0 })
+		if took > reportSilence+100*time.Millisecond {
+			t.Errorf("who is dead counts for %v", took)
+		}
+		over(3*time.Second, 0)
+	})
+}

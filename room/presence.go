@@ -105,11 +105,11 @@ func (r *Room) memberGone(m Member, reason string) {
 	}
 }
 
-// endSessionsOf ends the open sessions with a member, whose voice has been
-// closed, telling them last, if any.
+// endSessionsOf ends the sessions with a member, whose voice has been closed,
+// at once, those that fade too; it tells them last, if any.
 func (r *Room) endSessionsOf(m Member, last *entry, reason string) {
 	for s := range r.sessions {
-		if s.state != sessionOpen || s.far.member != m {
+		if s.far == nil || s.far.member != m {
 			continue
 		}
 		if last != nil {
@@ -171,14 +171,29 @@ func (r *Room) membersChanged() {
 	r.members.Store(&members)
 }
 
-// linksChanged makes the snapshot of Links.
+// memberLink is one of the links to a member.
+type memberLink struct {
+	member Member
+	*link
+}
+
+// linksChanged makes the snapshot of Links: by member, of each the one that
+// does not fade first.
 func (r *Room) linksChanged() {
-	links := []*link{}
+	links := []memberLink{}
 	for s := range r.sessions {
-		if s.state == sessionOpen {
-			links = append(links, s.link)
+		if s.far != nil {
+			links = append(links, memberLink{s.far.member, s.link})
 		}
 	}
+	slices.SortFunc(links, func(a, b memberLink) int {
+		if by := slices.Compare(a.member[:], b.member[:]); by != 0 || a.fading.Load() == b.fading.Load() {
+			return by
+		} else if a.fading.Load() {
+			return 1
+		}
+		return -1
+	})
 	r.links.Store(&links)
 }
 
@@ -207,7 +222,7 @@ func (r *Room) report(now time.Time) (next time.Time) {
 
 func (r *Room) reportAll(now time.Time, due bool) {
 	for s := range r.sessions {
-		if s.state == sessionOpen {
+		if s.far != nil {
 			s.link.sendReport(s.link.voice.Load(), now, due)
 		}
 	}
@@ -218,7 +233,7 @@ func (r *Room) epochChanged(reason string, apart bool) {
 	r.keysChanged()
 	if apart {
 		for s := range r.sessions {
-			if s.state == sessionOpen {
+			if s.far != nil {
 				s.link.unheard()
 			}
 		}

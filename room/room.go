@@ -51,7 +51,7 @@ type Room struct {
 
 	// Snapshots, replaced as a whole.
 	members atomic.Pointer[[]MemberInfo]
-	links   atomic.Pointer[[]*link]
+	links   atomic.Pointer[[]memberLink]
 	boxes   atomic.Pointer[[]*rosterBox]
 	epoch   atomic.Uint32
 
@@ -153,7 +153,7 @@ func newRoom(cfg Config) *Room {
 	}
 	r.plane = newPlane(&r.cfg, &r.count)
 	r.boxes.Store(&[]*rosterBox{})
-	r.links.Store(&[]*link{})
+	r.links.Store(&[]memberLink{})
 	r.own = entry{
 		Member: r.self, Peer: r.peer, Instance: cfg.Instance, Salt: newSalt(), Sequence: 1, Nick: cfg.Nick,
 		Flags: flag(cfg.ListenOnly, entryListenOnly) | flag(cfg.Recording, entryRecording) |
@@ -453,21 +453,4 @@ func (r *Room) Err() error {
 	default:
 		return nil
 	}
-}
-
-// allowance is a bucket for several goroutines, which says no instead of
-// having anybody wait.
-type allowance struct {
-	mu sync.Mutex
-	bucket
-}
-
-func (a *allowance) allow(now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.wait(now) > 0 {
-		a.tokens++ // not taken
-		return false
-	}
-	return true
 }

@@ -15,8 +15,10 @@ const (
 	// memoryReserve is how many more may wait that are urgent, and how many
 	// urgent ones may be on their way beyond MaxUnread.
 	memoryReserve = 64 << 10
-	// memoryRetire is how long a retired link takes packets.
+	// memoryRetire is how long a link goes on that was retired or closed by the
+	// peer, memoryBroken one whose session broke.
 	memoryRetire = 5 * time.Second
+	memoryBroken = 15 * time.Second
 )
 
 // memoryPair is what the two ends of a session share: one lock for both
@@ -277,7 +279,11 @@ func (s *memorySession) silentSince() (time.Time, bool) {
 func (s *memorySession) finish(err error) {
 	s.err = err
 	s.inbox, s.queue = nil, [Classes][][]byte{}
-	s.link.CompareAndSwap(linkOpen, time.Now().Add(memoryRetire).UnixNano())
+	linger := memoryBroken
+	if errors.Is(err, ErrClosed) {
+		linger = memoryRetire
+	}
+	s.link.CompareAndSwap(linkOpen, time.Now().Add(linger).UnixNano())
 	close(s.done)
 }
 
@@ -298,7 +304,7 @@ func (s *memorySession) end(vanishing bool) {
 	}
 	s.finish(ErrClosed)
 	if !vanishing {
-		s.carry(streamItem{end: errors.New("closed by the peer")})
+		s.carry(streamItem{end: fmt.Errorf("%w by the peer", ErrClosed)})
 		return
 	}
 	s.pair.severed = time.Now()
@@ -312,7 +318,7 @@ func (s *memorySession) Retire() {
 	defer s.pair.mu.Unlock()
 	if s.err == nil {
 		s.finish(ErrClosed)
-		s.carry(streamItem{end: errors.New("retired by the peer")})
+		s.carry(streamItem{end: fmt.Errorf("%w by the peer, which retired it", ErrClosed)})
 	}
 }
 

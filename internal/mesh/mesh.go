@@ -171,7 +171,9 @@ type Session interface {
 	// for the session that gives way where two of a pair met.
 	Retire()
 	// Done is closed when the session has ended, by either side; Err then
-	// tells why.
+	// tells why: ErrClosed where either side closed or retired it, else it
+	// broke. The link goes on for 15 s where it broke, for 5 s where the peer
+	// ended it, until Close: packets are sent and taken.
 	Done() <-chan struct{}
 	Err() error
 }
