@@ -117,6 +117,7 @@ func (r *Receiver) rest(n int) {
 		r.concealed += n
 	}
 	r.tape.write(out)
+	r.tape.phase, r.glide = 0, 0 // nothing is heard of a glide's end
 	r.voice.quietRun += n
 	r.voiced = false
 }

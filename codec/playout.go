@@ -49,21 +49,31 @@ func (r *Receiver) produce() {
 	}
 }
 
-// produceIdle begins a spurt, at the start of a Pull, once its first frame has
-// waited for the target delay; until then it rests.
+// produceIdle begins a spurt, once its first frame has waited for the target
+// delay; until then it rests. It begins at the start of a Pull, unless frames do
+// not keep to that anyway.
 //
 // Nothing is heard now, so this is where the delay is set for free. The first
 // frame may be late; a spurt may begin up to lateMost late for it, and what is
 // older than that is left out.
 func (r *Receiver) produceIdle() {
-	for f := r.intake.first(); f != nil && r.filled == 0; f = r.intake.first() {
+	for f := r.intake.first(); f != nil; f = r.intake.first() {
+		uneven := r.uneven(f.info.samples)
+		if r.filled > 0 && uneven == 0 {
+			break
+		}
 		r.retarget(f.info.samples)
-		due := r.window.base + nanoseconds(f.media+int64(f.info.samples)) + r.target + r.uneven(f.info.samples)
-		if r.block < due {
+		due := r.window.base + nanoseconds(f.media+int64(f.info.samples)) + r.target + uneven
+		at := r.block + nanoseconds(int64(r.filled))
+		if early := due - at; early > 0 {
+			if uneven > 0 && early < nanoseconds(int64(r.blockSize-r.filled)) {
+				r.rest(samplesIn(early) + 1)
+				return
+			}
 			break
 		}
 		r.settleBefore(f.counter)
-		if r.block-due <= lateMost+r.uneven(f.info.samples) {
+		if at-due <= lateMost+uneven {
 			r.state, r.pos = playing, f.media
 			r.play(f, 0)
 			return
@@ -138,7 +148,10 @@ func (r *Receiver) play(f *slot, overlap int) {
 		if next == nil || next.counter != r.intake.next || next.media != r.pos {
 			break
 		}
-		if _, ok := r.take(next, false); !ok {
+		written := r.tape.tail - joint
+		from, ok := r.take(next, false)
+		joint = from - written // the tape may have been moved
+		if !ok {
 			break
 		}
 		fresh += next.info.samples
@@ -146,8 +159,8 @@ func (r *Receiver) play(f *slot, overlap int) {
 	r.stretch(joint, min(fresh, r.tape.tail-joint), s)
 }
 
-// take decodes the frame that is due onto the tape and settles it. ok is false
-// if it could not be decoded, and something was made up.
+// take decodes the frame that is due onto the tape, from the joint on, and
+// settles it. ok is false if it could not be decoded, and something was made up.
 func (r *Receiver) take(f *slot, late bool) (joint int, ok bool) {
 	n := f.info.samples
 	out := r.work[:2*n]
@@ -159,10 +172,11 @@ func (r *Receiver) take(f *slot, late bool) (joint int, ok bool) {
 		r.stats.Undecodable++
 		r.stats.Concealed++
 		r.intake.settle(done)
-		if missing := f.media + int64(n) - r.pos; missing > 0 {
-			r.bridge(int(min(missing, MaxFrame)))
+		missing := int(min(max(f.media+int64(n)-r.pos, 0), MaxFrame))
+		if missing > 0 {
+			r.bridge(missing)
 		}
-		return 0, false
+		return r.tape.tail - missing, false
 	case late:
 		r.missLate()
 	case f.repaired:

@@ -63,6 +63,9 @@ type Receiver struct {
 	concealed   int     // samples made up since the last real one
 	gain        float32 // that the last sample had, 0 to 1
 	excess      int     // samples played for which the delay was too long
+	glide       int     // parts of samples still to be skipped (or added), see glide.go
+	glideSpeed  int     // parts per sample
+	hurry       bool    // it was so by much more than drift makes
 	cooldown    int     // samples until speech may be stretched again
 	voiced      bool    // what the tape ends with is voice, or stands in for it
 	active      bool    // some of this Pull is
@@ -70,6 +73,7 @@ type Receiver struct {
 	stats       Stats
 	concealedNs int64
 	stretchedNs int64
+	glided      int64 // parts of samples
 	delay       int64 // ns
 }
 
@@ -145,7 +149,7 @@ func (r *Receiver) restart() {
 func (r *Receiver) Stats() Stats {
 	s := r.stats
 	s.ConcealedDuration = time.Duration(r.concealedNs)
-	s.StretchedDuration = time.Duration(r.stretchedNs)
+	s.StretchedDuration = time.Duration(r.stretchedNs + nanoseconds(r.glided)/glidePhases)
 	s.Jitter = time.Duration(r.window.jitter)
 	s.Target = time.Duration(r.target)
 	s.Delay = time.Duration(r.delay)
@@ -173,9 +177,29 @@ func (r *Receiver) Pull(pcm []float32, at time.Time) Pulled {
 			r.stuck++
 			r.rest(n - r.filled)
 		}
-		r.filled += r.tape.read(pcm[2*r.filled : 2*n])
+		r.filled += r.read(pcm[2*r.filled : 2*n])
 	}
 	return Pulled{Active: r.active, Level: levelOf(meanSquare(pcm[:2*n]))}
+}
+
+// read moves what fits from the tape into pcm, gliding if that is under way.
+func (r *Receiver) read(pcm []float32) (n int) {
+	speed, most := r.glideSpeed, len(pcm)/2
+	if left := max(r.glide, -r.glide); left == 0 {
+		speed = 0
+	} else {
+		if left < speed {
+			speed = 1
+		}
+		most = min(most, left/speed)
+	}
+	if r.glide < 0 {
+		speed = -speed
+	}
+	n = r.tape.read(pcm[:2*most], speed)
+	r.glide -= speed * n
+	r.glided += int64(max(speed, -speed)) * int64(n)
+	return n
 }
 
 // since is t in ns since the first time that the receiver was given.

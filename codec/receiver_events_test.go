@@ -326,7 +326,7 @@ func TestBlockSizes(t *testing.T) {
 			if stats.Lost > 0 || stats.Skipped > 0 {
 				t.Errorf("%+v", stats)
 			}
-			if median, least, _ := likeness(ref, out); median < 0.99 || least < 0.9 && block < 1000 {
+			if median, least, _ := likeness(ref, out); median < 0.99 || least < 0.9 {
 				t.Errorf("likeness: median %.3f, least %.3f", median, least)
 			}
 		})

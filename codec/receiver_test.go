@@ -2,7 +2,6 @@ package codec
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -117,39 +116,6 @@ func TestTable(t *testing.T) {
 			if most := jitter.Seconds()*1000 + 15; delays/blocks > most {
 				t.Errorf("loss %.0f %%, jitter %v: mean delay %.1f ms, more than %.0f", loss*100, jitter, delays/blocks, most)
 			}
-		}
-	}
-}
-
-// A tone on two drifting clocks, with no silence to hide a correction in: no
-// click, no lasting change of the delay, no frame lost.
-func TestDrift(t *testing.T) {
-	const seconds = 120
-	tone := make([]float32, seconds*Rate)
-	for i := range tone {
-		tone[i] = float32(0.3 * math.Sin(2*math.Pi*220*float64(i)/Rate))
-	}
-	for _, ppm := range []float64{-300, 300} {
-		r := NewReceiver(ReceiverConfig{})
-		var least, most time.Duration = time.Hour, 0
-		s := simulation{voice: tone, drift: ppm, receiver: r, encoder: EncoderConfig{Complexity: 1}}
-		s.each = func(at time.Duration, _ []float32, _ Pulled) {
-			if at > 5*time.Second && at < (seconds-1)*time.Second {
-				least, most = min(least, r.Stats().Delay), max(most, r.Stats().Delay)
-			}
-		}
-		out, stats := s.run(t)
-		var jump float64
-		for i := Rate; i < (seconds-1)*Rate; i++ {
-			jump = max(jump, math.Abs(float64(out[i]-out[i-1])))
-		}
-		t.Logf("%+.0f ppm: delay %v to %v, stretched %v, concealed %d, largest step %.4f", ppm, least, most, stats.StretchedDuration, stats.Concealed, jump)
-		// The tone itself moves by at most 0.0086 from sample to sample.
-		if jump > 0.02 {
-			t.Errorf("%+.0f ppm: a step of %.3f", ppm, jump)
-		}
-		if stats.Concealed > 3 || most > 60*time.Millisecond {
-			t.Errorf("%+.0f ppm: %d concealed, delay up to %v", ppm, stats.Concealed, most)
 		}
 	}
 }

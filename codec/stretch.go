@@ -4,11 +4,12 @@ package codec
 // at a joint: in silence whatever is wanted, in speech one pitch period where
 // the voice is periodic enough (waveform similarity overlap-add: Verhelst and
 // Roelands, ICASSP 1993; as in NetEq, the change is made where frames meet).
+// What can wait a few seconds is done by a glide instead (glide.go).
 //
 // A change within speech is heard a little and a delay that is some
-// milliseconds off is not, so speech, and the short pauses within it, are
-// changed only when they have to be: when frames come too late already, or the
-// delay is much too long. Else a change waits for a real pause.
+// milliseconds off is not, so speech, and the short pauses within it, are cut
+// and repeated only when they have to be: when frames come too late already, or
+// the delay is much too long.
 //
 // What counts is when a frame is needed: at the start of the Pull in which its
 // first sample is played. Shifting it within that Pull gains nothing, so
@@ -20,13 +21,16 @@ const (
 	longestPeriod  = 720       // 15 ms: 67 Hz
 	pause          = Rate / 4  // samples of quiet that part two phrases
 	patience       = Rate / 2  // samples for which the delay is too long first
+	noPause        = Rate      // and for which no pause has come to change it
 	restAfter      = Rate / 25 // samples between two changes within speech
 
-	excessHysteresis = 5e6  // ns, beyond one Pull
-	excessNotable    = 20e6 // ns too long, worth a change within a phrase
-	excessMuch       = 80e6
-	spareNeed        = 2e6  // ns that the target has beyond what was needed
-	urgentShare      = 0.03 // of frames that come late
+	excessMost    = 5e6    // ns: the delay is too long by that much beyond a Pull,
+	excessLeast   = 1e5    // or by this where its target has as much to spare
+	excessFast    = 12.5e6 // ns too long, beyond what drift makes of it
+	excessNotable = 15e6   // ns too long, worth a joint within a phrase
+	excessMuch    = 80e6
+	spareNeed     = 2e6  // ns that the target has beyond what was needed
+	urgentShare   = 0.03 // of frames that come late
 )
 
 // slack is how a frame that begins at the joint stands to its turn.
@@ -73,7 +77,7 @@ func (r *Receiver) wantsGrowth(s slack) (samples int, urgent bool) {
 		return 0, false
 	}
 	units := max(1, (samplesIn(min(lack, tooLate))+s.unit-1)/s.unit)
-	return units*s.unit - s.phase, r.window.beyond(s.ns-spareNeed/2) > urgentShare
+	return units*s.unit - s.phase, r.window.beyond(s.ns) > urgentShare
 }
 
 // wantsCut is how many samples are too many, or 0, and by how much time the
@@ -81,35 +85,65 @@ func (r *Receiver) wantsGrowth(s slack) (samples int, urgent bool) {
 func (r *Receiver) wantsCut(s slack) (samples int, excess int64) {
 	spare := s.ns - r.target
 	excess = spare + nanoseconds(int64(s.phase))
+	enough := nanoseconds(int64(s.unit))
+	if r.glide <= 0 { // not under way
+		idle := r.target - (r.window.need + spareNeed)
+		enough = nanoseconds(int64(max(s.unit, 480))) + max(excessMost-2*max(idle, 0), excessLeast)
+	}
 	switch {
-	case spare >= nanoseconds(int64(max(s.unit, 480)))+excessHysteresis:
+	case spare >= enough:
 		return samplesIn(min(spare, 1e9))/s.unit*s.unit + s.phase, excess
-	case spare >= 0 && s.phase >= shortestPeriod:
+	case spare >= 0:
 		return s.phase, excess // costs no slack
 	}
 	return 0, 0
 }
 
 // stretch brings the delay nearer to the target by one change at the joint,
-// after which there are fresh samples of real sound; s was measured there.
+// after which there are fresh samples of real sound, or by a glide; s was
+// measured there.
 func (r *Receiver) stretch(joint, fresh int, s slack) {
 	r.cooldown = max(0, r.cooldown-fresh)
-	if grow, urgent := r.wantsGrowth(s); grow > 0 {
-		r.excess = 0
-		r.grow(joint, fresh, grow, urgent)
-		return
-	}
+	grow, urgent := r.wantsGrowth(s)
 	cut, excess := r.wantsCut(s)
-	if cut == 0 {
-		r.excess = 0
-		return
-	}
-	if r.excess += fresh; r.excess >= patience {
-		r.shrink(joint, fresh, cut, excess)
+	switch {
+	case grow > 0:
+		r.excess, r.hurry = 0, false
+		speed := glideSlow
+		if r.window.beyond(s.ns-spareNeed/2) > urgentShare { // as by drift
+			speed = glideSoon
+		}
+		if !r.grow(joint, fresh, grow, urgent) {
+			r.glideBy(-grow, speed)
+		}
+	case cut > 0:
+		if r.glide < 0 {
+			r.glideBy(0, glideSlow)
+		}
+		speed := glideSlow
+		r.excess += fresh
+		r.hurry = r.hurry || excess >= excessFast || r.window.justRenewed()
+		if r.hurry && r.excess >= noPause {
+			speed = glideFast
+		}
+		if r.excess >= patience && !r.shrink(joint, fresh, cut, excess) {
+			r.glideBy(cut, speed)
+		}
+	default:
+		r.excess, r.hurry = 0, false
+		r.glideBy(0, glideSlow)
 	}
 }
 
-func (r *Receiver) grow(joint, fresh, wanted int, urgent bool) {
+// glideBy begins to skip so many samples, or to add them (negative), instead of
+// what was left of a glide.
+func (r *Receiver) glideBy(samples, speed int) {
+	r.glide = samples*glidePhases - r.tape.phase
+	r.glideSpeed = speed
+}
+
+// grow lengthens the sound at the joint, if it can be done there.
+func (r *Receiver) grow(joint, fresh, wanted int, urgent bool) bool {
 	width := min(joinLength, fresh)
 	needed := pause
 	if urgent {
@@ -119,40 +153,55 @@ func (r *Receiver) grow(joint, fresh, wanted int, urgent bool) {
 		n := max(min(wanted, quiet, tapeHistory), width)
 		r.tape.repeat(joint, n, width)
 		r.stretched(n)
-		return
+		return true
 	}
 	if !urgent || r.cooldown > 0 {
-		return
+		return false
 	}
-	if period, likeness := r.period(joint, width, -1, longestPeriod); likeness > r.leastLikeness(wanted > 2*Rate/50) {
-		r.tape.repeat(joint, period, min(width, period))
-		r.stretched(period)
-		r.cooldown = restAfter
+	period, likeness := r.period(joint, width, -1, longestPeriod)
+	if likeness <= r.leastLikeness(wanted > 2*Rate/50) {
+		return false
 	}
+	r.tape.repeat(joint, period, min(width, period))
+	r.stretched(period)
+	r.cooldown = restAfter
+	return true
 }
 
-func (r *Receiver) shrink(joint, fresh, wanted int, excess int64) {
+// shrink shortens the sound after the joint, if it can be done there.
+func (r *Receiver) shrink(joint, fresh, wanted int, excess int64) bool {
 	width := min(joinLength, fresh/3)
 	needed := pause
 	if excess >= excessNotable {
 		needed = 0
 	}
 	if r.voice.quietRun >= fresh+needed {
-		if n := min(wanted, fresh-width); n > 0 {
-			r.tape.cut(joint, n, width)
-			r.stretched(n)
+		n := min(wanted, fresh-width)
+		if n <= 0 {
+			return false
 		}
-		return
+		r.tape.cut(joint, n, width)
+		r.stretched(n)
+		return true
 	}
 	if excess < excessNotable || r.cooldown > 0 {
-		return
+		return false
 	}
 	longest := min(wanted, fresh-width, longestPeriod)
-	if period, likeness := r.period(joint, width, 1, longest); likeness > r.leastLikeness(excess > excessMuch) {
-		r.tape.cut(joint, period, width)
-		r.stretched(period)
-		r.cooldown = restAfter
+	period, likeness := r.period(joint, width, 1, longest)
+	if likeness <= r.leastLikeness(excess > excessMuch) {
+		return false
 	}
+	r.tape.cut(joint, period, width)
+	r.stretched(period)
+	r.cooldown = restAfter
+	return true
+}
+
+// stretched notes a change, which takes the place of a glide under way.
+func (r *Receiver) stretched(samples int) {
+	r.stretchedNs += nanoseconds(int64(samples))
+	r.glideBy(0, glideSlow)
 }
 
 // leastLikeness is how alike two pieces of speech must be to be joined.
@@ -162,8 +211,6 @@ func (r *Receiver) leastLikeness(pressing bool) float64 {
 	}
 	return 0.7
 }
-
-func (r *Receiver) stretched(samples int) { r.stretchedNs += nanoseconds(int64(samples)) }
 
 // period finds the distance, at most longest, at which the sound before
 // (direction -1) or after (1) the joint is most like that at the joint, by a

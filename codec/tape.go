@@ -10,26 +10,20 @@ const (
 
 // tape is the sound of one voice in one piece, stereo, interleaved: what was
 // played last, then what is to be played. Positions are in samples (of both
-// channels), and a joint is where newer sound begins.
+// channels), and a joint is where newer sound begins. What is read comes
+// glideDelay samples later than it stands there.
 type tape struct {
 	buf        []float32
 	head, tail int // what is to be played is from head to tail
+	phase      int // parts of a sample beyond head where it is read (glide.go)
 }
 
 func (t *tape) init() {
 	t.buf = make([]float32, 2*tapeLength)
-	t.head, t.tail = tapeHistory, tapeHistory
+	t.head, t.tail, t.phase = tapeHistory, tapeHistory, 0
 }
 
 func (t *tape) pending() int { return t.tail - t.head }
-
-// read moves what fits from the tape into pcm, and tells how many samples.
-func (t *tape) read(pcm []float32) int {
-	n := min(t.pending(), len(pcm)/2)
-	copy(pcm, t.buf[2*t.head:2*(t.head+n)])
-	t.head += n
-	return n
-}
 
 // write puts sound at the end and answers the joint. There is always room for
 // two frames and one repetition: nothing is written while more than a frame is

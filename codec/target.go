@@ -11,12 +11,18 @@ import "math"
 // within 400 ms) + 1 %, or 0.5 % where the path is clean. Over a window of N
 // frames that is an order statistic: all but the k latest must be in time,
 // k = N / 100. Keeping the window exactly is cheaper than a histogram that
-// fades, and forgets a bad stretch after four seconds, entirely.
+// fades, and forgets a bad stretch after four seconds, entirely; after one, if
+// that last second is plainly of another kind.
 
 const (
 	windowFrames = 512         // 4 s of 10 ms frames, and some
 	windowSpan   = 4e9         // ns
 	windowFew    = 200         // fewer frames than this are taken as so many
+	newKindAfter = 1e9         // ns of frames that may show that the path has changed
+	newKindSure  = 12.0        // by odds of e^12 to 1
+	newKindFew   = 10          // late frames before, at least
+	newKindTail  = 2e9         // ns after it for which more may be forgotten,
+	newKindRest  = 10e9        // and then not before this
 	tooLate      = 400e6       // ns: as good as lost
 	spurtGap     = 500e6       // ns without any frame: a pause, not jitter
 	driftPPM     = 300         // that two sound cards may be apart
@@ -34,6 +40,7 @@ type delayWindow struct {
 	need     int64 // ns: what the rule asks for beyond base
 	measured bool  // base is set
 	last     int64 // arrival of the newest
+	renewed  int64 // when a bad stretch was last seen to have ended; 0: never
 
 	jitter  int64 // ns, RFC 3550 appendix A.8
 	lastRel int64
@@ -108,6 +115,7 @@ func (w *delayWindow) push(rel, arrival int64) {
 
 // measure works out base and need.
 func (w *delayWindow) measure() {
+	w.renew()
 	base := int64(never)
 	for i := range w.size {
 		base = min(base, w.rel[w.index(i)])
@@ -137,6 +145,49 @@ func (w *delayWindow) measure() {
 		perMille = 5
 	}
 	w.need = latest[max(w.size, windowFew)*perMille/1000]
+}
+
+// renew forgets all but the last second if the frames of that were all in time
+// by a measure that so many of those before were not that it cannot be chance:
+// a bad stretch has ended. What is bad from time to time is not forgotten so.
+func (w *delayWindow) renew() {
+	few := newKindFew
+	if w.justRenewed() {
+		if w.last-w.renewed > newKindTail {
+			return
+		}
+		few = 1 // what is left of it
+	}
+	since := w.last - newKindAfter
+	recent, latest := 0, int64(math.MinInt64)
+	for recent < w.size {
+		j := w.index(w.size - 1 - recent)
+		if w.at[j] < since {
+			break
+		}
+		if w.rel[j] != never {
+			latest = max(latest, w.rel[j])
+		}
+		recent++
+	}
+	older := w.size - recent
+	later := 0
+	for i := range older {
+		if rel := w.rel[w.index(i)]; rel != never && rel > latest+spareNeed {
+			later++
+		}
+	}
+	if later >= few && float64(recent)*float64(later) >= newKindSure*float64(older) {
+		w.size = recent
+		if !w.justRenewed() {
+			w.renewed = w.last
+		}
+	}
+}
+
+// justRenewed tells whether a bad stretch has ended some seconds ago.
+func (w *delayWindow) justRenewed() bool {
+	return w.renewed > 0 && w.last-w.renewed < newKindRest
 }
 
 // beyond is the share of frames that came more than ns after the best, of those
