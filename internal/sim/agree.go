@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +55,7 @@ func (w *world) depart(l *life) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.past = append(w.past, &departed{life: l, held: held, settled: make(map[[32]byte]uint32)})
+	w.over = append(w.over, &ended{who: l.person.who, number: l.number, peer: l.peer, at: time.Now(), held: held})
 }
 
 // settle looks whether all agree. The caller has waited until everybody is at
@@ -253,18 +253,14 @@ func describeLink(links []room.LinkInfo, other *life) string {
 // atRest checks what must hold once all agree.
 func (w *world) atRest() {
 	parts := w.parts()
-	people := 0
 	for _, part := range parts {
-		people += len(part)
 		for _, l := range part {
 			if _, n := l.look(); n > 2*(len(part)-1)+spareSessions {
 				w.violated("%v has %d sessions with %d people", l, n, len(part)-1)
 			}
 		}
 	}
-	if people > 0 {
-		w.result.Goroutines = max(w.result.Goroutines, (runtime.NumGoroutine()-w.idle)/people)
-	}
+	w.countGoroutines(parts)
 	w.pastCannotFollow(parts)
 }
 

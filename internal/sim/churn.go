@@ -11,16 +11,26 @@ import (
 // done to it. A peer that could not be reached is dialled again after at most
 // a minute and a quarter (room/rendezvous.go), one that was killed is gone
 // after 15 s, and news takes a moment.
-const churnPatience = 4 * time.Minute
+const churnPatience = 75 * time.Second
+
+// skewMost is how wrong a clock is at most (DESIGN section 8).
+const skewMost = time.Hour
 
 // Churn makes a scenario of random life on the memory network: rounds in which
-// people come, go, die and come back, wires change and the network splits, each
-// followed by a Settle and by a second in which all talk, in a window of its
-// own ("round 0", "round 1", …). Now and then it is quiet for long, over hours
-// and days too. length is that of the steps' clock.
+// people come, go, die and come back, wires change, the network splits and
+// clocks are set, each followed by a Settle and by three seconds in which all
+// talk, in a window of its own ("round 0", "round 1", …). Now and then it is
+// quiet for long. It begins at some time of the day, often shortly before the
+// day changes. length is that of the steps' clock.
 func Churn(seed uint64, people int, length time.Duration) Scenario {
-	c := churn{random: rand.New(rand.NewPCG(seed, 2)), in: make([]bool, people)}
-	c.Scenario = Scenario{Name: "churn", Seed: seed, People: people, Wire: c.wire()}
+	c := churn{random: rand.New(rand.NewPCG(seed, 2)), clocks: rand.New(rand.NewPCG(seed, 3)), in: make([]bool, people)}
+	c.Scenario = Scenario{
+		Name: "churn", Made: fmt.Sprintf("sim.Churn(%d, %d, %d) // %v", seed, people, length, length),
+		Seed: seed, People: people, Wire: c.wire(), Clock: c.begin(length),
+	}
+	for who := range people {
+		c.setClock(who)
+	}
 	c.add(Join{c.random.Perm(people)[:2]})
 	for round := 0; c.at < length; round++ {
 		c.round(round)
@@ -31,7 +41,9 @@ func Churn(seed uint64, people int, length time.Duration) Scenario {
 
 type churn struct {
 	Scenario
+
 	random *rand.Rand
+	clocks *rand.Rand // for what was added later: a seed goes on meaning what it meant
 	at     time.Duration
 	in     []bool // who is to be here
 	split  bool
@@ -56,6 +68,9 @@ func (c *churn) round(number int) {
 		c.add(SetWires{c.wire()})
 	}
 	for range 1 + c.random.IntN(8) {
+		if c.clocks.IntN(6) == 0 {
+			c.setClock(c.clocks.IntN(c.People))
+		}
 		c.event()
 		// Much at once as well as one thing at a time.
 		if c.random.IntN(3) > 0 {
@@ -80,6 +95,29 @@ func (c *churn) round(number int) {
 	case 1:
 		c.pause(20 * time.Minute)
 	}
+}
+
+// begin is the time of the day at which it begins.
+func (c *churn) begin(length time.Duration) time.Duration {
+	if c.clocks.IntN(2) == 0 {
+		return 24*time.Hour - time.Duration(c.clocks.Int64N(int64(length)))
+	}
+	return time.Duration(c.clocks.Int64N(int64(24 * time.Hour)))
+}
+
+// setClock makes somebody's clock right, or wrong by up to skewMost, or by
+// exactly that.
+func (c *churn) setClock(who int) {
+	by := time.Duration(0)
+	switch c.clocks.IntN(4) {
+	case 0:
+		by = skewMost
+	case 1:
+		by = -skewMost
+	case 2:
+		by = time.Duration(c.clocks.Int64N(int64(2*skewMost))) - skewMost
+	}
+	c.add(Skew{who, by})
 }
 
 // event is one thing that happens.
@@ -162,6 +200,7 @@ func (c *churn) wire() Wire {
 // gives the shortest found. fails plays a scenario, several times if it fails
 // now and then only.
 func Shrink(s Scenario, fails func(Scenario) bool) Scenario {
+	s.Made = ""
 	for size := len(s.Steps) / 2; size > 0; {
 		smaller := false
 		for at := 0; at < len(s.Steps); {

@@ -15,8 +15,8 @@ import (
 var (
 	flagSeeds = flag.Int("sim.seeds", 0, "how many seeds each test plays; 0: as many as it takes by itself")
 	flagFirst = flag.Uint64("sim.first", 0, "the first seed")
-	flagHeal  = flag.Duration("sim.heal", 10*time.Second, "how soon a room that was split must be one; promised are 5 s")
-	flagHours = flag.Float64("sim.hours", 0, "how many virtual hours of churn; 0: a few")
+	flagHeal  = flag.Duration("sim.heal", 5*time.Second, "how soon a room that was split must be one; promised are 5 s")
+	flagHours = flag.Float64("sim.hours", 0, "how many virtual hours of churn; 0: 20, with the race detector few")
 )
 
 func TestMain(m *testing.M) {

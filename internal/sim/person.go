@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,7 @@ type person struct {
 	lives int
 	hosts int
 
+	skew     atomic.Int64 // how wrong the clock is, ns
 	instance atomic.Uint64
 	life     atomic.Pointer[life] // nil while away
 }
@@ -99,7 +101,8 @@ func (p *person) enter(sameHost bool) {
 		Network: &tap{l.net, l}, Secret: w.secret, Key: p.key, Instance: p.instance.Add(1),
 		RaiseInstance: func(atLeast uint64) error { p.instance.Store(atLeast); return nil },
 		Nick:          fmt.Sprint("p", p.who), Log: w.log(p.who),
-		Heard: l.hear,
+		Heard: l.hear, Now: p.clock, Verified: &w.verified,
+		Random: rand.NewPCG(w.scenario.Seed, uint64(p.who)<<32|uint64(p.lives)),
 	})
 	if err != nil {
 		w.violated("person %d cannot join: %v", p.who, err)

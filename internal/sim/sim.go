@@ -35,6 +35,8 @@ import (
 // Scenario is what happens to whom, and when.
 type Scenario struct {
 	Name string
+	// Made tells how to make it again, in Go; empty: as it stands.
+	Made string
 	Seed uint64
 	// People is how many persons there are; they are numbered from 0, and
 	// nobody is in the room before a [Join].
@@ -46,6 +48,9 @@ type Scenario struct {
 	// Bandwidth of each person's uplink and downlink on [Internet], in bits
 	// per second; 0 means 50 Mbit/s.
 	Bandwidth int
+	// Clock is what right clocks show at the start, since midnight of a day,
+	// UTC; see [Skew].
+	Clock time.Duration
 	// Transport is what may carry voice on [Internet]; empty is node.Auto.
 	Transport node.Transport
 	// Steps come in the order of their times; For is when it ends.
@@ -83,9 +88,12 @@ type Act interface{ act(w *world) }
 // String is the scenario as it would be written in Go, for the report of a
 // seed that failed.
 func (s Scenario) String() string {
+	if s.Made != "" {
+		return fmt.Sprintf("%s, its first %d steps", s.Made, len(s.Steps))
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "sim.Scenario{Name: %q, Seed: %d, People: %d, Ground: %d, Wire: %#v, For: %d, Steps: []sim.Step{ // %v\n",
-		s.Name, s.Seed, s.People, s.Ground, s.Wire, s.For, s.For)
+	fmt.Fprintf(&b, "sim.Scenario{Name: %q, Seed: %d, People: %d, Ground: %d, Wire: %#v, Clock: %d, For: %d, Steps: []sim.Step{ // %v\n",
+		s.Name, s.Seed, s.People, s.Ground, s.Wire, s.Clock, s.For, s.For)
 	for _, step := range s.Steps {
 		fmt.Fprintf(&b, "\t{%d, %#v}, // %v\n", step.At, step.Do, step.At)
 	}
@@ -128,9 +136,16 @@ type Result struct {
 	Lives int
 	// Links counts what became of links, as "up: carrier" and "down: reason".
 	Links map[string]int
-	// Goroutines is the most that ran for one present person, at the ends of
-	// Settle; it means something where no other test runs beside.
-	Goroutines int
+	// Took is how long all of it took, in virtual time.
+	Took time.Duration
+	// Done counts acts, by the names of their types.
+	Done map[string]int
+	// Longest is how long at most something lasted that must not last: see
+	// invariants for its kinds.
+	Longest map[string]time.Duration
+	// Peak is the most of what rooms hold: of each collection in one of them,
+	// "sessions" of one life, and "goroutines" for each who was present.
+	Peak map[string]int
 }
 
 // Violation is something that must never happen, and did.

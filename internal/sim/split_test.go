@@ -14,6 +14,8 @@ const (
 	splitPeople = 16
 	splitAt     = 8 * time.Second
 	splitFor    = 30 * time.Second
+	// joinedWithin is how soon 16 who came within three seconds are one room.
+	joinedWithin = 15 * time.Second
 )
 
 // splitScenario has half of the seeds change the epoch of one side or both
@@ -34,7 +36,7 @@ func splitScenario(seed uint64, healWithin time.Duration) Scenario {
 	slices.SortStableFunc(s.Steps, func(a, b Step) int { return int(a.At - b.At) })
 	order := random.Perm(splitPeople)
 	left, right := order[:splitPeople/2], order[splitPeople/2:]
-	add(4*time.Second, Settle{Within: 15 * time.Second})
+	add(4*time.Second, Settle{Within: joinedWithin})
 	add(splitAt-2*time.Second, Talk{[]int{left[0], right[0]}})
 	add(splitAt, Split{[][]int{left}})
 	for i, side := range [][]int{left, right} {

@@ -106,6 +106,7 @@ func (s *tapSession) Send(class mesh.Priority, data []byte) error {
 			l.tapped.held[k.origin] = max(l.tapped.held[k.origin], k.number)
 		}
 		l.tapped.mu.Unlock()
+		l.world.claimed(l, k)
 	}
 	return s.Session.Send(class, data)
 }

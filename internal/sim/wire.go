@@ -88,6 +88,7 @@ type wires struct {
 	mu     sync.Mutex
 	dice   map[[2]int]*dice
 	groups map[int]int // nil: whole
+	times  int         // it was cut or healed
 }
 
 func newWires(seed uint64, all Wire) *wires {
@@ -121,6 +122,7 @@ func (w *wires) split(groups [][]int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.groups = nil
+	w.times++
 	if len(groups) == 0 {
 		return
 	}
@@ -130,6 +132,13 @@ func (w *wires) split(groups [][]int) {
 			w.groups[who] = i + 1
 		}
 	}
+}
+
+// cuts is how often the network was cut or healed.
+func (w *wires) cuts() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.times
 }
 
 // group is where someone is: people of one group reach each other.

@@ -3,7 +3,7 @@ package sim
 import (
 	"fmt"
 	"log/slog"
-	"runtime"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,12 +27,14 @@ type world struct {
 	watch    *nonceWatch
 	ground   ground
 	people   []*person
-	idle     int // goroutines before anybody came
+	doctor   func([]view) // a test that has the looks see what is not so; nil
+	idle     int          // goroutines before anybody came
 
 	// Owned by the director.
 	next     int           // of the scenario's steps
 	stood    time.Duration // how long the clock of the steps has stood still
 	settling *settling
+	looking  looking
 
 	nodes   sync.Map     // mesh.PeerID: int, whose it is
 	depth   atomic.Int32 // 1 more than all links are made to have; 0: as they choose
@@ -41,17 +43,27 @@ type world struct {
 	lives   atomic.Int64
 	wg      sync.WaitGroup
 	windows windows
+	// What one room has verified the others need not: they have it from the
+	// same wires, and it is half of what a virtual hour costs.
+	verified room.VerifiedEntries
 
-	mu     sync.Mutex
-	result *Result
-	past   []*departed
+	mu      sync.Mutex
+	result  *Result
+	past    []*departed
+	over    []*ended          // since the last look
+	secrets map[naming]naming // what an epoch is called: its secret's id, and the other way about
 }
 
 func newWorld(t *testing.T, s *Scenario) *world {
 	w := &world{
 		t: t, scenario: s, start: time.Now(), secret: seed32("room", s.Seed, 0, 0),
-		wires: newWires(s.Seed, s.Wire), result: &Result{Scenario: s, Links: make(map[string]int)},
+		wires: newWires(s.Seed, s.Wire), secrets: make(map[naming]naming),
+		result: &Result{
+			Scenario: s, Links: make(map[string]int), Done: make(map[string]int),
+			Peak: make(map[string]int), Longest: make(map[string]time.Duration),
+		},
 	}
+	w.looking.invariants = newInvariants(churnPatience, w.identity)
 	w.watch = newNonceWatch(w.violated)
 	switch s.Ground {
 	case Memory:
@@ -68,7 +80,7 @@ func newWorld(t *testing.T, s *Scenario) *world {
 		copy(p.member[:], p.key[32:])
 		w.people = append(w.people, p)
 	}
-	w.idle = runtime.NumGoroutine()
+	w.idle = w.looking.goroutines()
 	w.windows.begin("", 0)
 	return w
 }
@@ -81,6 +93,10 @@ func (w *world) direct() {
 		if w.settling != nil {
 			synctest.Wait()
 			w.settle(now)
+		}
+		if !w.looking.at.After(now) {
+			synctest.Wait()
+			w.lookAround(now)
 		}
 		if w.settling == nil {
 			var ok bool
@@ -96,6 +112,7 @@ func (w *world) direct() {
 				next = earlier(next, p.talkAt)
 			}
 		}
+		next = earlier(next, w.looking.at)
 		time.Sleep(time.Until(next))
 	}
 }
@@ -109,7 +126,9 @@ func (w *world) step(now time.Time) (next time.Time, ok bool) {
 			return next, true
 		}
 		synctest.Wait() // what was due at this time has happened
+		w.lookAround(now)
 		w.done.Store(int64(w.next) + 1)
+		w.result.Done[actName(steps[w.next].Do)]++
 		steps[w.next].Do.act(w)
 		if w.settling != nil {
 			w.next++
@@ -136,6 +155,8 @@ func (w *world) close() {
 	r.Windows = w.windows.all
 	r.Sealed, r.Keys = w.watch.totals()
 	r.Handed, r.Lives = int(w.handed.Load()), int(w.lives.Load())
+	r.Took = w.now()
+	maps.Copy(r.Longest, w.looking.invariants.worst)
 }
 
 // now is the time since the start.
@@ -169,6 +190,15 @@ func (w *world) whose(peer mesh.PeerID) (who int, ok bool) {
 		return 0, false
 	}
 	return v.(int), true
+}
+
+func (w *world) identity(peer mesh.PeerID) (identity, bool) {
+	who, ok := w.whose(peer)
+	if !ok {
+		return identity{}, false
+	}
+	p := w.people[who]
+	return identity{who: who, member: p.member, instance: p.instance.Load(), lives: p.lives}, true
 }
 
 func (w *world) log(who int) *slog.Logger {
