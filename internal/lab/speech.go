@@ -22,20 +22,24 @@ var speechDirs = []string{"/usr/share/asterisk/sounds/en_US_f_Allison", "/usr/sh
 // Speech is d of the recorded prompt name (for example "demo-congrats", 30 s;
 // "demo-instruct", 73 s), from offset on, at 48 kHz.
 func Speech(ctx context.Context, name string, offset, d time.Duration) ([]float32, error) {
+	pcm, err := Prompt(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	from, to := samples(offset), samples(offset+d)
+	if to > len(pcm) {
+		return nil, fmt.Errorf("the prompt %s has %v, not %v", name, duration(len(pcm)), offset+d)
+	}
+	return pcm[from:to], nil
+}
+
+// Prompt is a recorded prompt (for example "digits/7") as a whole, at 48 kHz.
+func Prompt(ctx context.Context, name string) ([]float32, error) {
 	for _, dir := range speechDirs {
 		file := filepath.Join(dir, name+".g722")
-		if _, err := os.Stat(file); err != nil {
-			continue
+		if _, err := os.Stat(file); err == nil {
+			return decode(ctx, "-f", "g722", "-i", file)
 		}
-		pcm, err := decode(ctx, "-f", "g722", "-i", file)
-		if err != nil {
-			return nil, err
-		}
-		from, to := samples(offset), samples(offset+d)
-		if to > len(pcm) {
-			return nil, fmt.Errorf("the prompt %s has %v, not %v", name, duration(len(pcm)), offset+d)
-		}
-		return pcm[from:to], nil
 	}
 	return nil, fmt.Errorf("prompt %s: %w", name, ErrNoSpeech)
 }
