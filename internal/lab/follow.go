@@ -10,8 +10,8 @@ const (
 	// followStep decimates both sides to 4 kHz: what tells one moment of
 	// speech from another is below 2 kHz.
 	followStep = 12
-	followHop  = Rate / followStep / 10 // 100 ms
-	followSpan = Rate / followStep / 2  // 500 ms
+	followHop  = Rate / followStep / 4 // 250 ms
+	followSpan = Rate / followStep / 2 // 500 ms
 	// Below this correlation a piece of sound is not taken to be a certain
 	// piece of the speech: vowels of one voice are alike up to 0.87.
 	followSure = 0.9
@@ -27,7 +27,7 @@ type Place struct {
 // Behind is how long after its place in the speech the piece was heard.
 func (p Place) Behind() time.Duration { return p.At - p.Of }
 
-// Follow finds, ten times a second of the sound, which half second of the
+// Follow finds, four times a second of the sound, which half second of the
 // speech it is, as far as it is one: silence, mixtures and what was made up
 // are left out. Unlike [Compare] it takes nothing for granted about the order,
 // so that what was played twice or comes long after its time is seen. Only

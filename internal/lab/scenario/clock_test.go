@@ -24,17 +24,23 @@ import (
 // process, the vDSO, whose clock_gettime is overwritten, before the program's
 // first instruction, by one that adds some seconds to CLOCK_REALTIME.
 
-// skewedClock is the machine code of that clock_gettime(edi clock, rsi *ts).
-func skewedClock(seconds int32) []byte {
+// skewedClock is the machine code of that clock_gettime(edi clock, rsi *ts),
+// with the seconds that it adds to CLOCK_REALTIME and to CLOCK_MONOTONIC behind
+// it: they can be changed while the process is stopped.
+func skewedClock(realtime, monotonic int64) []byte {
 	code := []byte{
 		0xb8, 0xe4, 0x00, 0x00, 0x00, // mov eax, 228 (clock_gettime)
 		0x0f, 0x05, // syscall
-		0x85, 0xff, // test edi, edi
-		0x75, 0x07, // jnz out: not CLOCK_REALTIME
-		0x48, 0x81, 0x06, // add qword [rsi], imm32
+		0x83, 0xff, 0x01, // cmp edi, 1
+		0x77, 0x10, // ja out: neither CLOCK_REALTIME (0) nor CLOCK_MONOTONIC (1)
+		0x89, 0xf9, // mov ecx, edi
+		0x4c, 0x8d, 0x05, 0x08, 0x00, 0x00, 0x00, // lea r8, [rip+8] (behind out)
+		0x4d, 0x8b, 0x04, 0xc8, // mov r8, [r8+rcx*8]
+		0x4c, 0x01, 0x06, // add [rsi], r8
+		0xc3, // out: ret
 	}
-	code = binary.LittleEndian.AppendUint32(code, uint32(seconds))
-	return append(code, 0xc3) // out: ret
+	code = binary.LittleEndian.AppendUint64(code, uint64(realtime))
+	return binary.LittleEndian.AppendUint64(code, uint64(monotonic))
 }
 
 // skew starts a member of the room whose clock is off by d, whole seconds.
@@ -47,13 +53,13 @@ func (s *stage) skew(t *testing.T, d time.Duration, home string, args ...string)
 	stopped := *s
 	stopped.program = wrapper
 	a := stopped.start(t, nil, home, args...)
-	must(t, moveClock(a.Pid(), int32(d/time.Second)))
+	must(t, takeClock(a.Pid(), int64(d/time.Second)))
 	return a
 }
 
-// moveClock waits until the process has stopped itself, lets it go on to its
-// next exec, and moves the clock of what it has become.
-func moveClock(pid int, seconds int32) error {
+// takeClock waits until the process has stopped itself, lets it go on to its
+// next exec, and moves the wall clock of what it has become.
+func takeClock(pid int, seconds int64) error {
 	runtime.LockOSThread() // a tracer is a thread
 	defer runtime.UnlockOSThread()
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
@@ -92,7 +98,7 @@ func moveClock(pid int, seconds int32) error {
 			return fmt.Errorf("process %d ended: %v", pid, status)
 		}
 	}
-	return errorsOf(overwriteClock(pid, seconds), syscall.PtraceDetach(pid))
+	return errorsOf(overwriteClock(pid, seconds, 0), syscall.PtraceDetach(pid))
 }
 
 func errorsOf(errs ...error) error {
@@ -104,7 +110,8 @@ func errorsOf(errs ...error) error {
 	return nil
 }
 
-func overwriteClock(pid int, seconds int32) error {
+// overwriteClock sets the clocks of a stopped process off by these seconds.
+func overwriteClock(pid int, realtime, monotonic int64) error {
 	at, size, err := vdso(pid)
 	if err != nil {
 		return err
@@ -126,7 +133,7 @@ func overwriteClock(pid int, seconds int32) error {
 	if err != nil {
 		return fmt.Errorf("the vDSO's symbols: %w", err)
 	}
-	code := skewedClock(seconds)
+	code := skewedClock(realtime, monotonic)
 	for _, s := range symbols {
 		if s.Name == "__vdso_clock_gettime" {
 			_, err := mem.WriteAt(code, at+int64(s.Value))
