@@ -2,10 +2,12 @@
 // speak of is a benchmark here, remade by one command.
 //
 //	teahouse-lab bench [NAME...] [--json] [--out DIR]
+//	teahouse-lab churn [--hours N] [--seed S] [--members N] [--json]
 //
 // Results go to standard output, everything for people to standard error.
-// Exit codes: 0 done, 2 usage, 1 a benchmark could not be run, or a figure
-// that does not depend on the machine is over its budget.
+// Exit codes: 0 done, 2 usage, 1 a benchmark could not be run, a figure that
+// does not depend on the machine is over its budget, or something happened
+// that must never happen.
 package main
 
 import (
@@ -21,10 +23,13 @@ import (
 
 type commandLine struct {
 	Bench benchCommand `cmd:"" help:"Measure: all figures, or those of the benchmarks named."`
+	Churn churnCommand `cmd:"" help:"Play random lives of a room in virtual time, and watch what must never happen."`
 	// The other half of an idle node's comparison, a process of its own.
 	BareHost bareHostCommand `cmd:"" hidden:"" name:"bare-host"`
 	// What plays for the benchmark simulated, a process of its own too.
 	Simulated simulatedCommand `cmd:"" hidden:""`
+	// And for churn.
+	ChurnPlay churnPlayCommand `cmd:"" hidden:"" name:"churn-play"`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

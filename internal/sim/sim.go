@@ -138,6 +138,8 @@ type Result struct {
 	Links map[string]int
 	// Took is how long all of it took, in virtual time.
 	Took time.Duration
+	// Looks is how often everybody was looked at.
+	Looks int
 	// Done counts acts, by the names of their types.
 	Done map[string]int
 	// Longest is how long at most something lasted that must not last: see

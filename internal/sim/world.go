@@ -155,7 +155,7 @@ func (w *world) close() {
 	r.Windows = w.windows.all
 	r.Sealed, r.Keys = w.watch.totals()
 	r.Handed, r.Lives = int(w.handed.Load()), int(w.lives.Load())
-	r.Took = w.now()
+	r.Took, r.Looks = w.now(), w.looking.looks
 	maps.Copy(r.Longest, w.looking.invariants.worst)
 }
 
