@@ -2,6 +2,7 @@
 // speak of is a benchmark here, remade by one command.
 //
 //	teahouse-lab bench [NAME...] [--json] [--out DIR]
+//	teahouse-lab soak [--for 20m] [--json]
 //	teahouse-lab churn [--hours N] [--seed S] [--members N] [--json]
 //
 // Results go to standard output, everything for people to standard error.
@@ -23,6 +24,7 @@ import (
 
 type commandLine struct {
 	Bench benchCommand `cmd:"" help:"Measure: all figures, or those of the benchmarks named."`
+	Soak  soakCommand  `cmd:"" help:"Let people come and go for a long time, and say whether what a node takes stays flat."`
 	Churn churnCommand `cmd:"" help:"Play random lives of a room in virtual time, and watch what must never happen."`
 	// The other half of an idle node's comparison, a process of its own.
 	BareHost bareHostCommand `cmd:"" hidden:"" name:"bare-host"`
