@@ -113,6 +113,18 @@ type epochEvent struct {
 	Reason string `json:"reason"`
 }
 
+// deviceEvent: a sound card was lost (down), or is there (up): again, or
+// another in its stead, or with other buffers.
+type deviceEvent struct {
+	head
+	Kind     string  `json:"kind"` // microphone, speaker
+	State    string  `json:"state"`
+	Name     string  `json:"name"`      // empty while there is none
+	Replaced bool    `json:"replaced"`  // it is the default one, until the one asked for is there
+	PeriodMs float64 `json:"period_ms"` // between callbacks
+	Reason   string  `json:"reason"`    // why the one before was lost; empty if only its buffers changed
+}
+
 type errorEvent struct {
 	head
 	Code    string `json:"code"`

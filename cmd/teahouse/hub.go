@@ -92,9 +92,11 @@ func (h *hub) remember(e event, l line) {
 		keep("recording "+e.Member, e.On)
 	case speakingEvent:
 		keep("speaking "+e.Member, e.On)
-	case leftEvent:
+	case deviceEvent: // as it should be is not worth a line
+		keep("device "+e.Kind, e.State == "down" || e.Replaced)
+	case leftEvent: // the devices are closed with the room
 		for key := range h.state {
-			if strings.HasPrefix(key, l.Room+" ") {
+			if strings.HasPrefix(key, l.Room+" ") || strings.HasPrefix(key, " device ") {
 				delete(h.state, key)
 			}
 		}

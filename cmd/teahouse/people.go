@@ -24,6 +24,7 @@ type people struct {
 	order      []string // who speaks now, by when they began
 	lastSpoke  string
 	lastSpokeT time.Time
+	replaced   map[string]bool // the microphone, the speaker: by the default one
 }
 
 type personLine struct {
@@ -33,7 +34,7 @@ type personLine struct {
 }
 
 func newPeople(s *screen, keys, view bool) *people {
-	return &people{screen: s, keys: keys, view: view, members: map[string]*personLine{}}
+	return &people{screen: s, keys: keys, view: view, members: map[string]*personLine{}, replaced: map[string]bool{}}
 }
 
 // decoded has the fields of every event that people see.
@@ -57,6 +58,8 @@ type decoded struct {
 	Self       bool     `json:"self"`
 	Code       string   `json:"code"`
 	Message    string   `json:"message"`
+	Kind       string   `json:"kind"`
+	Replaced   bool     `json:"replaced"`
 }
 
 // show takes one event.
@@ -80,6 +83,8 @@ func (p *people) show(text []byte, now time.Time) {
 		p.recording(&e)
 	case "link":
 		p.link(&e)
+	case "device":
+		p.device(&e)
 	case "error":
 		p.say(styleAlarm, "! ", plain(e.Message))
 	case "left":
@@ -263,6 +268,24 @@ func (p *people) link(e *decoded) {
 	}
 	who.path = path
 	p.say(styleDim, "  path to ", p.call(who), ": ", plain(path))
+}
+
+// device says what has become of a sound card; that its buffers changed is
+// nobody's business.
+func (p *people) device(e *decoded) {
+	what, meanwhile := "speaker", "you hear nothing"
+	if e.Kind == "microphone" {
+		what, meanwhile = "microphone", "nobody hears you"
+	}
+	switch {
+	case e.State == "down":
+		p.say(styleAlarm, "! your ", what, " is gone: ", meanwhile, " until it, or another, is there")
+	case e.Replaced && e.Reason != "":
+		p.say("", "  your ", what, " is now ", plain(e.Name), ", in place of the one that is gone")
+	case !e.Replaced && (e.Reason != "" || p.replaced[what]):
+		p.say(styleGood, "  your ", what, " is there again: ", plain(e.Name))
+	}
+	p.replaced[what] = e.Replaced
 }
 
 func (p *people) left(e *decoded) {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"time"
 
 	"teahouse/internal/audio"
 	"teahouse/internal/audio/portaudio"
@@ -77,19 +78,25 @@ func (s *sound) open(f *voiceFlags, given map[string]bool, log *slog.Logger) err
 	return nil
 }
 
-// deviceChanged tells of a device that was lost, from PortAudio's keeper.
-func (s *sound) deviceChanged(e portaudio.Event) {
-	if e.Err == nil {
-		return
+// deviceChanged tells of a device that was lost, or replaced, or is there
+// again, from PortAudio's keeper.
+func (s *sound) deviceChanged(e portaudio.Event) { s.hub.publish(newDevice(e, time.Now())) }
+
+func newDevice(e portaudio.Event, at time.Time) deviceEvent {
+	out := deviceEvent{
+		head: headOf("device", at, ""), Kind: "speaker", State: "up", Name: plain(e.Device),
+		Replaced: e.Replaced, PeriodMs: ms(e.Period),
 	}
-	what, now := "speaker", "nothing is played until one is there"
 	if e.Microphone {
-		what, now = "microphone", "nobody hears you until one is there"
+		out.Kind = "microphone"
 	}
-	if e.Device != "" {
-		now = "now it is " + plain(e.Device)
+	if e.Device == "" {
+		out.State = "down"
 	}
-	s.hub.publish(newError(wrap(e.Err, exitAudio, "device", "the %s was lost: %s", what, now), ""))
+	if e.Err != nil {
+		out.Reason = plain(e.Err.Error())
+	}
+	return out
 }
 
 // noticeOf is one sentence about devices that were only the default.

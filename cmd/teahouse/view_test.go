@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"teahouse/internal/audio/portaudio"
 	"teahouse/internal/mesh"
 	"teahouse/room"
 )
@@ -60,6 +62,12 @@ func TestEventFields(t *testing.T) {
 		{joinedEvent{head: headOf("joined", at, "r"), Name: "<tea>"}, `"name":"<tea>","member":"","others":0,`},
 		{recordingEvent{head: headOf("recording", at, "r")}, `"member":"","on":false}`},
 		{epochEvent{head: headOf("epoch", at, "r")}, `"number":0,"reason":""}`},
+		{deviceEvent{head: headOf("device", at, "")}, `"event":"device","kind":"","state":"","name":"","replaced":false,"period_ms":0,"reason":""}`},
+		{
+			newDevice(portaudio.Event{Microphone: true, Device: "USB\x1b[2J", Replaced: true, Period: 5 * time.Millisecond, Err: errors.New("gone")}, at),
+			`"kind":"microphone","state":"up","name":"USB[2J","replaced":true,"period_ms":5,"reason":"gone"}`,
+		},
+		{newDevice(portaudio.Event{Err: errors.New("gone")}, at), `"kind":"speaker","state":"down","name":"","replaced":false,"period_ms":0,"reason":"gone"}`},
 		{errorEvent{head: headOf("error", at, "")}, `"event":"error","code":"","message":""}`},
 		{listeningEvent{head: headOf("listening", at, ""), Addrs: []string{}}, `"peer":"","addrs":[]}`},
 		{leftEvent{head: headOf("left", at, "r")}, `"event":"left","room":"r","code":"","message":""}`},
@@ -129,7 +137,10 @@ func TestLateViews(t *testing.T) {
 	h.publish(member("changed", "a", "Ada L."))
 	h.publish(member("out", "b", "Bo"))
 	h.publish(statsEvent{head: headOf("stats", time.Now(), "r"), Member: "a"})
-	want := "listening|joined me|member a in|link a up"
+	h.publish(deviceEvent{head: headOf("device", time.Now(), ""), Kind: "speaker", State: "down"})
+	h.publish(deviceEvent{head: headOf("device", time.Now(), ""), Kind: "speaker", State: "up"})
+	h.publish(deviceEvent{head: headOf("device", time.Now(), ""), Kind: "microphone", State: "down"})
+	want := "listening|joined me|member a in|link a up|device  down"
 	if got := strings.Join(linesOf(t, h.subscribe()), "|"); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -183,6 +194,18 @@ func TestPeopleLines(t *testing.T) {
 	show(linkEvent{head: headOf("link", now, "r"), Member: "aaaaaaaaaaaa", State: "down", Reason: "nothing came for 3 s"})
 	show(mutedEvent{headOf("muted", now, "r"), false})
 	show(recordingEvent{headOf("recording", now, "r"), "bbbbbbbbbbbb", false})
+	for _, e := range []deviceEvent{
+		{Kind: "speaker", State: "down", Reason: "gone"},
+		{Kind: "speaker", State: "up", Name: "inner", Replaced: true, Reason: "gone"},
+		{Kind: "speaker", State: "up", Name: "inner", Replaced: true}, // larger buffers
+		{Kind: "speaker", State: "up", Name: "headset"},
+		{Kind: "speaker", State: "up", Name: "headset"},
+		{Kind: "microphone", State: "down", Reason: "gone"},
+		{Kind: "microphone", State: "up", Name: "mic", Reason: "gone"},
+	} {
+		e.head = headOf("device", now, "")
+		show(e)
+	}
 	show(member("out", "aaaaaaaaaaaa", "Eve"))
 	show(leftEvent{head: headOf("left", now, "r")})
 	want := `You are in tea as Me; 2 others are here.
@@ -198,6 +221,11 @@ You are MUTED: nobody hears you. Press m to speak.
 ! no way to Eve[2J for the moment: nothing came for 3 s
 You are LIVE: everybody here hears you. Press m to mute.
   Ada has stopped recording
+! your speaker is gone: you hear nothing until it, or another, is there
+  your speaker is now inner, in place of the one that is gone
+  your speaker is there again: headset
+! your microphone is gone: nobody hears you until it, or another, is there
+  your microphone is there again: mic
 - Eve[2J has left
 You have left.
 `

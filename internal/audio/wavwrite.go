@@ -109,7 +109,7 @@ type wavSink struct {
 	bytes   uint64 // of samples, written in full
 	stamped time.Time
 	counted uint64 // of bytes, by the header
-	failed  error // the first failure of write, which stays
+	failed  error  // the first failure of write, which stays
 	raw     [2 * BlockFrames * 2]byte
 	header  [wavHeaderLen]byte
 }

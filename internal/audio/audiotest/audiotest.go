@@ -45,25 +45,41 @@ func run(t *testing.T, c Config, name string, check func(*testing.T)) {
 			synctest.Test(t, check)
 			return
 		}
-		before := ours()
+		before := goroutines()
 		check(t)
-		for deadline := time.Now().Add(patience); ours() > before; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			left := left(before)
+			if len(left) == 0 {
+				return
+			}
 			if time.Now().After(deadline) {
-				t.Fatalf("%d goroutines before, %d after Close:\n%s", before, ours(), stacks())
+				t.Fatalf("%d goroutines are left after Close:\n%s", len(left), strings.Join(left, "\n\n"))
 			}
 		}
 	})
 }
 
-// ours counts the goroutines that run something of internal/audio.
-func ours() int {
-	n := 0
+// goroutines are those there are, by the words that begin their stacks. One
+// that has not run yet does not show whose it is.
+func goroutines() map[string]bool {
+	all := map[string]bool{}
 	for stack := range strings.SplitSeq(stacks(), "\n\n") {
-		if strings.Contains(stack, "teahouse/internal/audio") && !strings.Contains(stack, "testing.tRunner") {
-			n++
+		name, _, _ := strings.Cut(stack, " [")
+		all[name] = true
+	}
+	return all
+}
+
+// left are the goroutines that run something of internal/audio and are not
+// among those before.
+func left(before map[string]bool) (left []string) {
+	for stack := range strings.SplitSeq(stacks(), "\n\n") {
+		name, _, _ := strings.Cut(stack, " [")
+		if !before[name] && strings.Contains(stack, "teahouse/internal/audio") && !strings.Contains(stack, "testing.tRunner") {
+			left = append(left, stack)
 		}
 	}
-	return n
+	return left
 }
 
 func stacks() string {

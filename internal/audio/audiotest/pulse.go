@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,7 +17,8 @@ import (
 // cards, its own home and its own socket. What is played into a sink comes out
 // of its monitor, which is a microphone.
 //
-// ALSA's default device leads to it, and so does PortAudio's.
+// ALSA's default device leads to it, and so does PortAudio's. A sink is also a
+// device of its name, and its monitor one of its name and _mic.
 type Pulse struct {
 	dir    string
 	script string
@@ -54,14 +56,17 @@ func NewPulse(t testing.TB, sinks ...string) *Pulse {
 	var script strings.Builder
 	script.WriteString("load-module module-native-protocol-unix auth-anonymous=1\n")
 	for _, sink := range sinks {
-		// Without norewinds a null sink that was idle has 2 s of silence
-		// rendered, and does nothing with a new stream until they are over.
-		fmt.Fprintf(&script, "load-module module-null-sink sink_name=%s rate=48000 channels=2 norewinds=1\n", sink)
+		fmt.Fprintf(&script, "load-module %s\n", strings.Join(nullSink(sink), " "))
 	}
 	fmt.Fprintf(&script, "set-default-sink %s\nset-default-source %s.monitor\n", sinks[0], sinks[len(sinks)-1])
 	p.script = filepath.Join(dir, "default.pa")
 	p.put(t, "default.pa", script.String())
-	p.put(t, ".asoundrc", "pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+	var devices strings.Builder
+	devices.WriteString("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+	for _, sink := range sinks {
+		fmt.Fprintf(&devices, "pcm.%s { type pulse device %q }\npcm.%s_mic { type pulse device %q }\n", sink, sink, sink, sink+".monitor")
+	}
+	p.put(t, ".asoundrc", devices.String())
 	p.put(t, ".config/pulse/client.conf", "autospawn = no\n")
 	if err := os.MkdirAll(filepath.Join(dir, "run"), 0o700); err != nil {
 		t.Fatal(err)
@@ -146,6 +151,49 @@ func (p *Pulse) Stop(t testing.TB) {
 	_ = p.cmd.Wait() // killed
 	_ = p.log.Close()
 	p.cmd = nil
+}
+
+// nullSink are the words that load a sink. Without norewinds one that was idle
+// has 2 s of silence rendered, and does nothing with a new stream until they
+// are over.
+func nullSink(name string) []string {
+	return []string{"module-null-sink", "sink_name=" + name, "rate=48000", "channels=2", "norewinds=1"}
+}
+
+// Plug makes a sink, with its monitor.
+func (p *Pulse) Plug(t testing.TB, sink string) {
+	t.Helper()
+	p.pactl(t, append([]string{"load-module"}, nullSink(sink)...)...)
+}
+
+// Unplug takes a sink away, with its monitor.
+func (p *Pulse) Unplug(t testing.TB, sink string) {
+	t.Helper()
+	for line := range strings.Lines(p.pactl(t, "list", "short", "modules")) {
+		fields := strings.Fields(line)
+		if len(fields) > 2 && fields[1] == "module-null-sink" && slices.Contains(fields, "sink_name="+sink) {
+			p.pactl(t, "unload-module", fields[0])
+			return
+		}
+	}
+	t.Fatalf("there is no sink %q", sink)
+}
+
+// SetDefault makes a sink the default speaker, and the monitor of another the
+// default microphone.
+func (p *Pulse) SetDefault(t testing.TB, speaker, microphone string) {
+	t.Helper()
+	p.pactl(t, "set-default-sink", speaker)
+	p.pactl(t, "set-default-source", microphone+".monitor")
+}
+
+func (p *Pulse) pactl(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := p.Command(t, "pactl", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("pactl %v: %v: %s", args, err, out)
+	}
+	return string(out)
 }
 
 // Freeze makes the server hang, until Thaw.

@@ -20,8 +20,10 @@ type device struct {
 	done    chan struct{}
 
 	// Guarded by sys.lib.
-	step int // of steps
-	down error
+	down     error     // why there is no stream; nil while there is one
+	attempts attempts  // at opening it again
+	buffers  buffers   // which size
+	opened   time.Time // the stream, or when the one before was
 
 	closed atomic.Bool
 	// use is held by who uses the stream; who wants to take it away
@@ -38,56 +40,76 @@ func (s *System) newDevice(name string, capture bool) (*device, error) {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	d := &device{sys: s, capture: capture, name: name, done: make(chan struct{}), timer: timer}
-	if s.config.Safe {
-		d.step = len(steps) - 1
-	}
+	d.buffers = newBuffers(s.config.Safe)
 	s.lib.Lock()
 	defer s.lib.Unlock()
 	if s.closed.Load() {
 		return nil, audio.ErrClosed
 	}
-	st, err := d.open()
+	st, err := d.open(name)
 	if err != nil {
 		return nil, err
 	}
-	d.cur.Store(st)
+	d.serve(st)
 	s.devices[d] = struct{}{}
 	return d, nil
 }
 
-// open opens a stream for the device. Under sys.lib.
-func (d *device) open() (*stream, error) {
-	info, err := find(d.name, d.capture)
+// open opens a stream at the device called name, "" for the default. Under
+// sys.lib.
+func (d *device) open(name string) (*stream, error) {
+	info, err := find(name, d.capture)
 	if err != nil {
 		return nil, err
 	}
-	st, err := openStream(info, d.capture, !d.capture || d.sys.config.Stereo, steps[d.step], d.sys.config.rates)
+	size := steps[d.buffers.step]
+	st, err := openStream(info, d.capture, !d.capture || d.sys.config.Stereo, size, d.sys.config.rates)
 	if err != nil {
 		return nil, err
 	}
+	st.asked, st.calm = name == d.name, d.buffers.calm()
 	d.sys.log.Debug("sound device opened", "device", st.name, "microphone", d.capture,
-		"rate", st.rate, "channels", st.channels, "period", steps[d.step].period)
+		"rate", st.rate, "channels", st.channels, "period", size.period)
 	return st, nil
 }
 
-// reopen opens the device again, or the default one if it has gone. Under
+// reopen opens the device again, or in its stead the default one. Under
 // sys.lib, and without a stream.
 func (d *device) reopen() error {
-	st, err := d.open()
-	if errors.Is(err, audio.ErrNoDevice) && d.name != "" {
-		name := d.name
-		d.name = ""
+	st, err := d.open(d.name)
+	if err != nil && d.name != "" {
 		var errDefault error
-		if st, errDefault = d.open(); errDefault == nil {
+		if st, errDefault = d.open(""); errDefault == nil {
 			err = nil
 		}
-		d.name = name
 	}
 	if err != nil {
 		return err
 	}
-	d.cur.Store(st)
+	d.serve(st)
 	return nil
+}
+
+// retake goes back from the default device to the one that was asked for, if
+// that is there again. Under sys.lib.
+func (d *device) retake() error {
+	st, err := d.open(d.name)
+	if err != nil {
+		return err
+	}
+	if old := d.take(); old != nil {
+		if err := old.close(); err != nil {
+			d.sys.log.Debug("close the device that stood in", "error", err)
+		}
+	}
+	d.serve(st)
+	return nil
+}
+
+// serve makes st the stream. Under sys.lib, and without a stream.
+func (d *device) serve(st *stream) {
+	d.down, d.opened = nil, st.opened
+	d.cur.Store(st)
 }
 
 // take ends a wait on the stream and takes it away; nil if there is none.
@@ -156,36 +178,4 @@ func (d *device) idle(t time.Time) error {
 		d.timer.Stop()
 		return audio.ErrClosed
 	}
-}
-
-// pressure decides, block by block, when a stream needs larger buffers.
-type pressure struct {
-	blocks int
-	base   uint64 // underruns at the beginning of the window
-}
-
-const (
-	// pressureWindow is 5 s; pressureLimit underruns within it are too many.
-	pressureWindow = 5 * time.Second / audio.BlockDuration
-	pressureLimit  = 3
-	// pressureGrace is what follows on opening, whose underruns tell nothing.
-	pressureGrace = startLimit / audio.BlockDuration
-)
-
-// high takes the underruns of the stream so far, once a block.
-func (p *pressure) high(underruns uint64) bool {
-	p.blocks++
-	if p.blocks <= int(pressureGrace) || p.blocks%int(pressureWindow) == 0 {
-		p.base = underruns
-	}
-	return underruns >= p.base+pressureLimit
-}
-
-// relieve moves to larger buffers if there are any and underruns call for it.
-// The caller holds use.
-func (d *device) relieve(st *stream, underruns uint64) {
-	if st.last || !d.pressure.high(underruns) {
-		return
-	}
-	d.lose(st, errTooSmall)
 }

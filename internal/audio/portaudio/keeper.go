@@ -6,17 +6,8 @@ import (
 	"time"
 
 	pa "github.com/gordonklaus/portaudio"
-)
 
-// errTooSmall: a stream works but underruns too often.
-var errTooSmall = errors.New("buffers too small")
-
-const (
-	// retryEvery is how often a lost device is looked for. PortAudio sees
-	// new ones only after a rescan, which interrupts the others: as long as
-	// there are others, the pauses double up to retryMost.
-	retryEvery = time.Second
-	retryMost  = 32 * time.Second
+	"teahouse/internal/audio"
 )
 
 // report is a stream that its user gave up.
@@ -36,11 +27,15 @@ type keeper struct {
 	mu      sync.Mutex
 	reports []report
 
-	events []Event // to be told; guarded by sys.lib
+	// Guarded by sys.lib.
+	events []Event // to be told
+	search search
+	cards  string // what the kernel knew when PortAudio listed the devices
 }
 
 func (k *keeper) start(s *System) {
 	k.sys, k.kick, k.done = s, make(chan struct{}, 1), make(chan struct{})
+	k.cards = cards()
 	k.wg.Go(k.run)
 }
 
@@ -69,79 +64,106 @@ func (k *keeper) run() {
 	retry := time.NewTimer(time.Hour)
 	retry.Stop()
 	defer retry.Stop()
-	pause := retryEvery
 	for {
 		select {
 		case <-k.done:
 			return
 		case <-k.kick:
-			pause = retryEvery
 		case <-retry.C:
 		}
-		events, missing, others := k.repair()
+		events, again := k.repair()
 		for _, e := range events {
 			k.tell(e)
 		}
-		if missing {
-			retry.Reset(pause)
-			if others {
-				pause = min(2*pause, retryMost)
-			}
+		if again {
+			retry.Reset(retryEvery)
 		}
 	}
 }
 
-// repair closes what was reported and opens what is down: as it is listed
-// now, else after a rescan. missing: some are down still; others: some are not.
-func (k *keeper) repair() (events []Event, missing, others bool) {
+// repair closes what was reported and opens what is down: as it is listed now,
+// or after a rescan when one is due. again: not everything is as it was asked
+// for.
+func (k *keeper) repair() (events []Event, again bool) {
 	s := k.sys
 	s.lib.Lock()
 	defer s.lib.Unlock()
-	k.collect()
-	down := func() (list []*device) {
-		for d := range s.devices {
-			if d.down != nil {
-				list = append(list, d)
-			}
-		}
-		return list
-	}
-	rescan := false
-	for _, d := range down() {
-		why := d.down
-		if err := d.reopen(); err != nil {
-			s.log.Debug("sound device does not open again", "error", err)
-			rescan = true
-			continue
-		}
-		d.down = nil
-		k.back(d, why)
-	}
-	if rescan {
+	now := time.Now()
+	k.collect(now)
+	unlisted := k.reopen(now)
+	down, standing := k.amiss()
+	switch {
+	case down == 0 && standing == 0:
+	case cards() != k.cards, // something was plugged in or out
+		down > 0 && k.search.due(now, unlisted, down < len(s.devices)):
 		if err := s.rescan(); err != nil {
 			s.log.Debug("rescan of sound devices", "error", err)
 		}
+		down, standing = k.amiss()
 	}
 	events, k.events = k.events, nil
-	left := len(down())
-	return events, left > 0, left < len(s.devices)
+	return events, down+standing > 0
+}
+
+// reopen tries what is down or replaced and may be tried. unlisted: something
+// is not among the devices listed. Under lib.
+func (k *keeper) reopen(now time.Time) (unlisted bool) {
+	for d := range k.sys.devices {
+		st := d.cur.Load()
+		if d.down == nil && (st == nil || st.asked) || !d.attempts.due(now) {
+			continue
+		}
+		why, err := d.down, error(nil)
+		if why != nil {
+			err = d.reopen()
+		} else {
+			err = d.retake()
+		}
+		if err != nil {
+			k.sys.log.Debug("sound device does not open", "microphone", d.capture, "error", err)
+			unlisted = unlisted || why != nil && errors.Is(err, audio.ErrNoDevice)
+			d.attempts.failed(now)
+			continue
+		}
+		k.back(d, why)
+	}
+	return unlisted
+}
+
+// amiss counts the devices without a stream, and those replaced by the
+// default. Under lib.
+func (k *keeper) amiss() (down, standing int) {
+	for d := range k.sys.devices {
+		switch st := d.cur.Load(); {
+		case d.down != nil:
+			down++
+		case st != nil && !st.asked:
+			standing++
+		}
+	}
+	return down, standing
 }
 
 // back notes that a device has a stream again. Under lib.
 func (k *keeper) back(d *device, why error) {
+	k.search.changed(time.Now())
 	e := Event{Microphone: d.capture, Err: why}
-	if st := d.cur.Load(); st != nil {
-		e.Device = st.name
-	}
-	if errors.Is(why, errTooSmall) {
+	if resized(why) {
 		e.Err = nil
+	}
+	if st := d.cur.Load(); st != nil {
+		e.Device, e.Replaced = st.name, !st.asked
+		e.Period = time.Duration(steps[d.buffers.step].period) * time.Second / audio.Rate
 	}
 	k.events = append(k.events, e)
 }
 
+// resized tells whether a stream was given up only for other buffers.
+func resized(why error) bool { return errors.Is(why, errTooSmall) || errors.Is(why, errTooLarge) }
+
 // collect closes the streams that were reported and marks their devices. Under
 // lib.
-func (k *keeper) collect() {
+func (k *keeper) collect(now time.Time) {
 	k.mu.Lock()
 	reports := k.reports
 	k.reports = nil
@@ -151,16 +173,18 @@ func (k *keeper) collect() {
 			k.sys.log.Debug("close a lost sound device", "error", err)
 		}
 		r.device.down = r.why
-		if !errors.Is(r.why, errTooSmall) {
-			k.events = append(k.events, Event{Microphone: r.device.capture, Err: r.why})
+		if resized(r.why) {
+			r.device.buffers.follow(r.why, now)
 			continue
 		}
-		r.device.step = min(r.device.step+1, len(steps)-1)
+		r.device.attempts.died(now, now.Sub(r.device.opened))
+		k.search.changed(now)
+		k.events = append(k.events, Event{Microphone: r.device.capture, Err: r.why})
 	}
 }
 
 func (k *keeper) tell(e Event) {
-	k.sys.log.Info("sound device", "microphone", e.Microphone, "device", e.Device, "error", e.Err)
+	k.sys.log.Info("sound device", "microphone", e.Microphone, "device", e.Device, "replaced", e.Replaced, "period", e.Period, "error", e.Err)
 	if k.sys.config.Notify != nil {
 		k.sys.config.Notify(e)
 	}
@@ -169,7 +193,7 @@ func (k *keeper) tell(e Event) {
 // rescan closes every stream, lists the devices anew and opens them again.
 // Under lib.
 func (s *System) rescan() error {
-	s.keeper.collect() // Terminate would free their streams a first time
+	s.keeper.collect(time.Now()) // Terminate would free their streams a first time
 	for d := range s.devices {
 		if st := d.take(); st != nil {
 			if err := st.close(); err != nil {
@@ -183,25 +207,24 @@ func (s *System) rescan() error {
 		}
 		s.up = false
 	}
-	if err := initialize(); err != nil {
-		for d := range s.devices {
-			if d.down == nil {
-				s.keeper.events = append(s.keeper.events, Event{Microphone: d.capture, Err: err})
-			}
-			d.down = err
-		}
-		return err
-	}
-	s.up = true
+	s.keeper.cards = cards()
+	err := initialize()
+	s.up = err == nil
 	for d := range s.devices {
-		was := d.down
-		d.down = d.reopen()
+		was, why := d.down, err
+		if why == nil {
+			why = d.reopen()
+		}
 		switch {
-		case was != nil && d.down == nil:
+		case why == nil && was != nil:
 			s.keeper.back(d, was)
-		case was == nil && d.down != nil:
-			s.keeper.events = append(s.keeper.events, Event{Microphone: d.capture, Err: d.down})
+		case why != nil && was == nil:
+			d.down = why
+			s.keeper.events = append(s.keeper.events, Event{Microphone: d.capture, Err: why})
+		}
+		if why != nil {
+			d.attempts.failed(time.Now())
 		}
 	}
-	return nil
+	return err
 }

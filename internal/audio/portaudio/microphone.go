@@ -83,7 +83,7 @@ func (m *microphone) capture(block []float32) (at time.Time, ok bool) {
 	switch err {
 	case nil:
 		_, underruns := st.state()
-		m.relieve(st, underruns)
+		m.relieve(st, underruns, block)
 		return at, true
 	case errInterrupted:
 	case errLate:
@@ -106,7 +106,7 @@ func (m *microphone) patience() time.Duration {
 // adopt begins with a new stream.
 func (m *microphone) adopt(st *stream) {
 	m.st, m.resample, m.from, m.to, m.given, m.stuck = st, nil, 0, 0, 0, false
-	m.pressure = pressure{}
+	m.pressure = pressure{calm: st.calm, largest: st.largest}
 	chunk := st.rate / 100
 	m.raw = make([]float32, chunk*st.channels)
 	m.heard = make([]float32, chunk*m.channels)

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	pa "github.com/gordonklaus/portaudio"
 
@@ -35,8 +36,9 @@ type Config struct {
 	Stereo bool
 	// Safe begins with the larger buffers that underruns lead to otherwise.
 	Safe bool
-	// Notify, if set, is told when a device is lost and when sound flows
-	// again. It is called from the keeper's goroutine and must not block.
+	// Notify, if set, is told when a device is lost, when one is there again
+	// or another in its stead, and when its buffers change. It is called from
+	// the keeper's goroutine and must not block.
 	Notify func(Event)
 	Log    *slog.Logger // nil discards
 
@@ -49,8 +51,14 @@ type Event struct {
 	// Device is the name of the device that is in use now; empty while there
 	// is none: then a microphone gives silence and a speaker plays nothing.
 	Device string
-	// Err is why the device before was lost; nil if it was given up for
-	// larger buffers.
+	// Replaced: Device is the default one in the stead of the one that was
+	// asked for, which is taken again as soon as it is there.
+	Replaced bool
+	// Period is the time between callbacks that was asked for; 0 while there
+	// is no device.
+	Period time.Duration
+	// Err is why there is no device, or why the one before was lost; nil if
+	// that was only given up for other buffers, or for the one asked for.
 	Err error
 }
 
@@ -126,7 +134,7 @@ func (s *System) Close() error {
 		}
 		s.lib.Lock()
 		defer s.lib.Unlock()
-		s.keeper.collect() // lost since the keeper's end
+		s.keeper.collect(time.Now()) // lost since the keeper's end
 		if s.up {
 			errs = append(errs, pa.Terminate())
 			s.up = false

@@ -55,34 +55,140 @@ func TestWithoutDevice(t *testing.T) {
 }
 
 // TestPressure: larger buffers after three underruns within five seconds, not
-// for those of the start and not for one now and then.
+// for those of the start and not for one now and then; smaller ones after a
+// calm, in a pause.
 func TestPressure(t *testing.T) {
 	const second = int(time.Second / audio.BlockDuration)
+	sound, silence := []float32{0.5, -0.5}, []float32{0.001, 0}
+	always := func(int) []float32 { return silence }
 	for _, test := range []struct {
-		name  string
-		at    []int // blocks at which an underrun comes
-		until int
-		want  bool
+		name    string
+		at      []int // blocks at which an underrun comes
+		block   func(int) []float32
+		largest bool
+		calm    int
+		until   int
+		want    verdict
 	}{
-		{"none", nil, 60 * second, false},
-		{"at the start", []int{1, 2, 3, 4, 5, 250}, 60 * second, false},
-		{"one in 5 s", []int{1000, 1500, 2000, 2500, 3000}, 60 * second, false},
-		{"three at once", []int{1000, 1001, 1002}, 1003, true},
-		{"three within 2 s", []int{1010, 1100, 1200}, 1201, true},
+		{name: "none", until: 60 * second},
+		{name: "at the start", at: []int{1, 2, 3, 4, 5, 250}, until: 60 * second},
+		{name: "one in 5 s", at: []int{1000, 1500, 2000, 2500, 3000}, until: 60 * second},
+		{name: "three at once", at: []int{1000, 1001, 1002}, until: 1003, want: tooSmall},
+		{name: "three within 2 s", at: []int{1010, 1100, 1200}, until: 1201, want: tooSmall},
+		{name: "none larger", at: []int{1010, 1100, 1200}, largest: true, until: 60 * second},
+		{name: "not calm for long enough", largest: true, calm: 60 * second, until: 60*second + quietBlocks - 2},
+		{name: "calm", largest: true, calm: 60 * second, until: 60*second + quietBlocks - 1, want: tooLarge},
+		{name: "an underrun begins anew", at: []int{50 * second}, largest: true, calm: 60 * second, until: 109 * second},
+		{
+			name: "not while somebody speaks", largest: true, calm: 60 * second, until: 200 * second,
+			block: func(n int) []float32 {
+				if n%quietBlocks == 0 {
+					return sound
+				}
+				return silence
+			},
+		},
 	} {
-		var p pressure
+		p := pressure{calm: test.calm, largest: test.largest}
 		var underruns uint64
-		got := false
-		for block := range test.until {
+		got := fits
+		if test.block == nil {
+			test.block = always
+		}
+		for block := 0; block < test.until && got == fits; block++ {
 			for _, at := range test.at {
 				if at == block {
 					underruns++
 				}
 			}
-			got = got || p.high(underruns)
+			got = p.judge(underruns, test.block(block))
 		}
 		if got != test.want {
 			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+}
+
+// TestBuffers: up by underruns, down by calm, and down less and less often
+// where it does not last.
+func TestBuffers(t *testing.T) {
+	now := time.Now()
+	b := newBuffers(false)
+	blocks := func(d time.Duration) int { return int(d / audio.BlockDuration) }
+	if b.step != 0 || b.calm() != 0 {
+		t.Fatalf("begins as %+v", b)
+	}
+	want := calmFirst
+	for n := range 10 {
+		b.follow(errTooSmall, now)
+		if b.step != len(steps)-1 || b.calm() != blocks(want) {
+			t.Fatalf("after underruns %d: %+v, calm %d", n, b, b.calm())
+		}
+		now = now.Add(want)
+		b.follow(errTooLarge, now)
+		if b.step != 0 || b.calm() != 0 {
+			t.Fatalf("after a calm %d: %+v", n, b)
+		}
+		now = now.Add(calmFirst / 2)
+		want = min(2*want, calmMost)
+	}
+	now = now.Add(time.Hour)
+	b.follow(errTooSmall, now)
+	if b.calm() != blocks(calmFirst) {
+		t.Errorf("small buffers did for an hour, and are tried again after %d blocks", b.calm())
+	}
+	if safe := newBuffers(true); safe.step != len(steps)-1 || safe.calm() != 0 {
+		t.Errorf("safe: %+v", safe)
+	}
+}
+
+// TestAttempts: at once after a long life, then every half second; less and
+// less often for what dies as soon as it is opened.
+func TestAttempts(t *testing.T) {
+	now := time.Now()
+	var a attempts
+	a.died(now, time.Hour)
+	if !a.due(now) {
+		t.Error("a device that worked is not tried at once")
+	}
+	a.failed(now)
+	if a.due(now.Add(retryEvery-1)) || !a.due(now.Add(retryEvery)) {
+		t.Errorf("tried again at %v", a.next.Sub(now))
+	}
+	var waits []time.Duration
+	for range 8 {
+		a.died(now, time.Second)
+		waits = append(waits, a.next.Sub(now))
+	}
+	if waits[0] != retryEvery || waits[1] != 2*retryEvery || waits[7] != retryMost {
+		t.Errorf("what dies at once is tried after %v", waits)
+	}
+}
+
+// TestSearch: rescans are rare where they interrupt somebody.
+func TestSearch(t *testing.T) {
+	start := time.Now()
+	count := func(unlisted, others bool, d time.Duration) (n int) {
+		var s search
+		s.changed(start)
+		for now := start; now.Sub(start) <= d; now = now.Add(retryEvery) {
+			if s.due(now, unlisted, others) {
+				n++
+			}
+		}
+		return n
+	}
+	for _, c := range []struct {
+		name             string
+		unlisted, others bool
+		least, most      int
+	}{
+		{"nothing works", false, false, 60, 60},
+		{"not listed, others work", true, true, 5, 6}, // after 1, 3, 7, 15, 31 s
+		{"listed, others work", false, true, 1, 1},
+	} {
+		if n := count(c.unlisted, c.others, time.Minute); n < c.least || n > c.most {
+			t.Errorf("%s: %d rescans in a minute", c.name, n)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (s *speaker) play(block []float32) bool {
 	buffered, underruns := st.state()
 	s.latency.Store(int64(buffered))
 	s.underruns.Store(s.before + underruns)
-	s.relieve(st, underruns)
+	s.relieve(st, underruns, block)
 	return true
 }
 
@@ -104,7 +104,7 @@ func (s *speaker) patience() time.Duration {
 func (s *speaker) adopt(st *stream) {
 	s.before = s.underruns.Load()
 	s.st, s.resample, s.stuck = st, nil, false
-	s.pressure = pressure{}
+	s.pressure = pressure{calm: st.calm, largest: st.largest}
 	frames := audio.BlockFrames
 	if st.rate != audio.Rate {
 		// Rates were checked before the stream was opened.

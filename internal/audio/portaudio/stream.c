@@ -29,6 +29,7 @@ struct th_stream {
 	_Atomic int want;
 
 	// Written by the callback.
+	_Atomic int ended;
 	_Atomic int64_t beat, host;
 	_Atomic uint64_t callbacks, xruns, starved, dropped;
 	// mark says when a frame of the microphone was in the air: number
@@ -146,6 +147,14 @@ static int callback(const void *in, void *out, unsigned long frames, const PaStr
 	return paContinue;
 }
 
+// finished runs on PortAudio's thread when that thread ends: the device has
+// failed, or the stream is being closed.
+static void finished(void *data) {
+	th_stream *s = data;
+	atomic_store(&s->ended, 1);
+	th_wake(s->wake);
+}
+
 PaError th_open(const th_config *config, th_stream **out) {
 	*out = NULL;
 	th_stream *s = calloc(1, sizeof *s);
@@ -178,6 +187,7 @@ PaError th_open(const th_config *config, th_stream **out) {
 	const PaStreamInfo *info = Pa_GetStreamInfo(s->pa);
 	if (info != NULL) s->nominal = plausible(s->capture ? info->inputLatency : info->outputLatency, 0);
 	atomic_store(&s->host, s->nominal);
+	Pa_SetStreamFinishedCallback(s->pa, finished);
 	// Not PaAlsa_EnableRealtimeScheduling: PortAudio's thread spins while a
 	// PulseAudio sink stands still (measured: 90 % of a core for the 2 s after a
 	// null sink was opened), and at real-time priority it takes the core from
@@ -236,6 +246,8 @@ int th_write(th_stream *s, const float *from, int frames) {
 	atomic_store_explicit(&s->written, at + (uint64_t)frames, memory_order_seq_cst);
 	return 1;
 }
+
+int th_ended(th_stream *s) { return atomic_load(&s->ended); }
 
 int th_fill(th_stream *s) { return (int)fill(s); }
 

@@ -38,6 +38,7 @@ func initialize() error {
 // Errors of a stream that its device acts on.
 var (
 	errDead        = errors.New("no callback came for 500 ms")
+	errEnded       = errors.New("it is not there any more")
 	errInterrupted = errors.New("interrupted")
 	errLate        = errors.New("not ready in time")
 )
@@ -85,7 +86,11 @@ type stream struct {
 	rate     int
 	opened   time.Time
 	name     string
-	last     bool // there are no larger buffers
+	asked    bool // it is the device that was asked for, not one in its stead
+	// Of its buffers: whether there are larger ones, and after how many blocks
+	// without an underrun smaller ones are tried, 0 for never.
+	largest bool
+	calm    int
 }
 
 // openStream opens d, mono or stereo as it can, at the first of rates that it
@@ -133,7 +138,7 @@ func openStreamAs(d *pa.DeviceInfo, capture bool, channels, rate int, st step) (
 	s := &stream{
 		wake: os.NewFile(uintptr(from), "wake"), wakeFD: to,
 		capture: capture, channels: channels, rate: rate, name: d.Name, opened: time.Now(),
-		last: st == steps[len(steps)-1],
+		largest: st == steps[len(steps)-1],
 	}
 	if to != from {
 		s.wakeEnd = os.NewFile(uintptr(to), "wake")
@@ -179,8 +184,8 @@ func (s *stream) interrupt() {
 }
 
 // wait waits until frames can be read or written: nil, errInterrupted,
-// errLate if they cannot within patience, or errDead when the device has
-// stopped calling.
+// errLate if they cannot within patience, errEnded when the device has failed,
+// or errDead when it has stopped calling.
 func (s *stream) wait(frames int, patience time.Duration) error {
 	var deadline time.Time
 	for {
@@ -189,6 +194,9 @@ func (s *stream) wait(frames int, patience time.Duration) error {
 		}
 		if C.th_ready(s.c, C.int(frames)) != 0 {
 			return nil
+		}
+		if C.th_ended(s.c) != 0 {
+			return errEnded
 		}
 		if deadline.IsZero() {
 			deadline = time.Now().Add(patience)

@@ -45,6 +45,10 @@ PaError th_close(th_stream *s);
 // callback will write to the wake descriptor, once, when they can.
 int th_ready(th_stream *s, int frames);
 
+// th_ended tells whether the device has ended the stream by itself: no callback
+// will come any more.
+int th_ended(th_stream *s);
+
 // th_read takes frames from a microphone's ring: 1, or 0 if there are not so
 // many. *at is when stream's frame number index was at the microphone, *now the
 // time now, both CLOCK_MONOTONIC ns.

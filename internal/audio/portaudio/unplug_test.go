@@ -1,0 +1,191 @@
+//go:build lab
+
+package portaudio
+
+import (
+	"errors"
+	"math"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"teahouse/internal/audio"
+	"teahouse/internal/audio/audiotest"
+)
+
+// talk plays a sine into a speaker and listens to a microphone, as a talk
+// does.
+type talk struct {
+	system *System
+	events [2]chan Event // of the speaker, of the microphone
+	said   atomic.Int64  // blocks
+	heard  atomic.Int64
+	loud   atomic.Int64 // when the tone was last heard, Unix ns; 0 never
+	done   chan error
+	device map[bool]string // by the last event
+}
+
+func startTalk(t *testing.T, microphone, speaker string) *talk {
+	t.Helper()
+	k := &talk{events: [2]chan Event{make(chan Event, 1000), make(chan Event, 1000)}, done: make(chan error, 2), device: map[bool]string{}}
+	k.system = openSystem(t, Config{Notify: func(e Event) { *k.of(e.Microphone) <- e }})
+	mic, out := must(k.system.OpenMicrophone(microphone))(t), must(k.system.OpenSpeaker(speaker))(t)
+	go func() {
+		block := make([]float32, 2*audio.BlockFrames)
+		for n := 0; ; n++ {
+			for i := range block {
+				block[i] = 0.5 * float32(math.Sin(2*math.Pi*997*float64(n*audio.BlockFrames+i/2)/audio.Rate))
+			}
+			if err := out.Write(block); err != nil {
+				k.done <- err
+				return
+			}
+			k.said.Add(1)
+		}
+	}()
+	go func() {
+		block := make([]float32, audio.BlockFrames)
+		for {
+			if _, err := mic.Read(block); err != nil {
+				k.done <- err
+				return
+			}
+			k.heard.Add(1)
+			if audio.Peak(block) > 0.3 {
+				k.loud.Store(time.Now().UnixNano())
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		if err := k.system.Close(); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := <-k.done; !errors.Is(err, audio.ErrClosed) {
+				t.Errorf("in the end: %v", err)
+			}
+		}
+	})
+	return k
+}
+
+// hears waits until the tone is heard after since, and says how long after.
+func (k *talk) hears(t *testing.T, since time.Time, within time.Duration) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); k.loud.Load() < since.UnixNano(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is heard")
+		}
+	}
+	took := time.Unix(0, k.loud.Load()).Sub(since)
+	t.Logf("sound after %v", took)
+	if took > within {
+		t.Errorf("sound only after %v", took)
+	}
+}
+
+func (k *talk) of(microphone bool) *chan Event {
+	if microphone {
+		return &k.events[1]
+	}
+	return &k.events[0]
+}
+
+// event waits for the next event of the speaker, or of the microphone, that is
+// not about the size of its buffers.
+func (k *talk) event(t *testing.T, microphone bool) Event {
+	t.Helper()
+	for deadline := time.After(10 * time.Second); ; {
+		select {
+		case e := <-*k.of(microphone):
+			if e.Err != nil || e.Device != k.device[microphone] {
+				k.device[microphone] = e.Device
+				return e
+			}
+		case <-deadline:
+			t.Fatal("nothing was told")
+		}
+	}
+}
+
+// silent holds that nothing was heard for a while.
+func (k *talk) silent(t *testing.T, d time.Duration) {
+	t.Helper()
+	time.Sleep(d)
+	if ago := time.Since(time.Unix(0, k.loud.Load())); ago < d-100*time.Millisecond {
+		t.Fatalf("the tone was heard %v ago, though its device is gone", ago)
+	}
+}
+
+// TestReload: the only sound card, speaker and microphone, goes in mid-talk and
+// comes back.
+func TestReload(t *testing.T) {
+	pulse := audiotest.NewPulse(t, "loop")
+	pulse.Setenv(t)
+	start := time.Now()
+	k := startTalk(t, "", "")
+	k.hears(t, start, 5*time.Second)
+	for _, away := range []time.Duration{0, 3 * time.Second} {
+		pulse.Unplug(t, "loop")
+		for _, microphone := range []bool{false, true} {
+			if e := k.event(t, microphone); e.Err == nil || e.Device != "" || e.Period != 0 {
+				t.Errorf("the loss was told as %+v", e)
+			}
+		}
+		k.silent(t, away)
+		pulse.Plug(t, "loop")
+		pulse.SetDefault(t, "loop", "loop")
+		k.hears(t, time.Now(), 2*time.Second)
+		for _, microphone := range []bool{false, true} {
+			if e := k.event(t, microphone); e.Device == "" || e.Replaced || e.Period == 0 {
+				t.Errorf("the return was told as %+v", e)
+			}
+		}
+	}
+	// Time went by as if nothing had been.
+	want := time.Since(start) / audio.BlockDuration
+	for name, n := range map[string]int64{"said": k.said.Load(), "heard": k.heard.Load()} {
+		if n < int64(want)*7/10 || n > int64(want)+50 {
+			t.Errorf("%s %d blocks in the time of %d", name, n, want)
+		}
+	}
+}
+
+// TestUnplug: a speaker that was named goes, the default one takes over, and
+// the one that was named is taken again when it is back; the microphone, which
+// is another device, captures all the while.
+func TestUnplug(t *testing.T) {
+	pulse := audiotest.NewPulse(t, "headset", "inner")
+	pulse.Setenv(t)
+	pulse.SetDefault(t, "inner", "inner")
+	start := time.Now()
+	k := startTalk(t, "inner_mic", "headset")
+	k.silent(t, 2*time.Second) // what goes to the headset
+	pulse.Unplug(t, "headset")
+	k.hears(t, time.Now(), 2*time.Second)
+	time.Sleep(3 * time.Second)
+	pulse.Plug(t, "headset")
+	time.Sleep(2 * time.Second)
+	k.silent(t, time.Second)
+	// The server may move the sound to another sink by itself, and back. Where it gives up the stream instead, it is we who move.
+	var moves []string
+	for len(*k.of(false)) > 0 {
+		switch e := <-*k.of(false); {
+		case e.Device == "" && e.Err != nil:
+			moves = append(moves, "lost")
+		case e.Device == "default" && e.Replaced:
+			moves = append(moves, "replaced")
+		case e.Device == "headset" && !e.Replaced:
+			moves = append(moves, "back")
+		default:
+			t.Errorf("told %+v", e)
+		}
+	}
+	if n := len(moves); n > 0 && (moves[0] != "lost" || moves[n-1] != "back") {
+		t.Errorf("the speaker was %v", moves)
+	}
+	t.Log(moves)
+	if want, n := int64(time.Since(start)/audio.BlockDuration), k.heard.Load(); n < want-100 || n > want+50 {
+		t.Errorf("the microphone gave %d blocks in the time of %d", n, want)
+	}
+}
