@@ -87,7 +87,7 @@ func (s *session) takeAdmit(m *admitMessage) {
 	if m.Entry.Member == r.self {
 		r.shownSelf(&m.Entry, false)
 	} else if e := r.handing.newest(); e != nil && e.origin.Commitment == m.Commitment {
-		r.show(&m.Entry)
+		r.showHearsay(&m.Entry)
 	}
 	if s.state != sessionOpen {
 		return
@@ -166,6 +166,7 @@ func (r *Room) openSession(s *session) {
 	s.state, s.opened = sessionOpen, now
 	s.greeted.Store(true)
 	member, instance := s.entry.Member, s.entry.Instance
+	r.roster.present[member].hear(now, presenceGone) // its PROOF is of now, whatever its entry
 	v := r.voiceOf(member)
 	s.link.voice.Store(v)
 	r.plane.addLink(s.link)
@@ -182,6 +183,10 @@ func (r *Room) openSession(s *session) {
 				return &p.entry
 			}
 			return nil
+		},
+		fresh: func(now time.Time) bool {
+			p := r.roster.present[member]
+			return p != nil && p.fresh(now)
 		},
 		send:    func(message []byte) { s.send(mesh.Urgent, message) },
 		dismiss: func() { r.later(func() { s.misbehaved(errEpochLie) }) },

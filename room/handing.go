@@ -54,7 +54,8 @@ const reasonHealed = "members held different keys under one name"
 // PROOF given, and visible in the roster.
 type far struct {
 	member    Member
-	entry     func() *entry // the newest; nil once it is not visible
+	entry     func() *entry            // the newest; nil once it is not visible
+	fresh     func(now time.Time) bool // it has said so a moment ago: see presenceFresh
 	instance  uint64
 	responder bool      // the far end opened the session
 	opened    time.Time // when we took it up
@@ -236,7 +237,9 @@ func (h *handing) tick(now time.Time) time.Time {
 			}
 			h.hand(f, now)
 		case stepAdmit:
-			newcomers = append(newcomers, f)
+			if f.fresh(now) {
+				newcomers = append(newcomers, f)
+			}
 		case stepRenew:
 			h.lie(f, now)
 		}
@@ -342,7 +345,9 @@ func (h *handing) change(newcomers []*far, delay time.Duration, now time.Time) [
 		case stepHand:
 			h.hand(f, now)
 		case stepAdmit:
-			newcomers = append(newcomers, f)
+			if f.fresh(now) {
+				newcomers = append(newcomers, f)
+			}
 		}
 	}
 	return newcomers

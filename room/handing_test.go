@@ -114,6 +114,7 @@ func (s *seat) meet(o *seat, responder bool, known knownMessage) {
 	f := &far{
 		member: e.Member, instance: e.Instance, responder: responder, known: known,
 		entry:   func() *entry { return s.roster[e.Member] },
+		fresh:   func(time.Time) bool { return true },
 		send:    func(m []byte) { p.queue = append(p.queue, slices.Clone(m)) },
 		dismiss: func() { s.dismissed = append(s.dismissed, o) },
 	}

@@ -80,6 +80,51 @@ func TestKilled(t *testing.T) {
 	})
 }
 
+// TestDeadAreNotShownAnew: members of a group that meets another do not let in
+// somebody who has died meanwhile, whom the others would show for twice as
+// long.
+func TestDeadAreNotShownAnew(t *testing.T) {
+	shown := 0
+	for seed := range uint64(24) {
+		onStage(t, mesh.MemoryConfig{Seed: seed, Wire: lan.Wire}, func(t *testing.T, s *stage) {
+			var nodes []*mesh.MemoryNode
+			for range 4 {
+				nodes = append(nodes, s.memory.Node(nil))
+			}
+			s.memory.Partition([]mesh.PeerID{nodes[0].Self().ID, nodes[1].Self().ID})
+			for i, n := range nodes {
+				s.enterOn(n, fmt.Sprint("p", i))
+			}
+			time.Sleep(10 * time.Second)
+			a, dead := s.people[0], s.people[1]
+			dead.kill()
+			killed := time.Now()
+			time.Sleep(time.Duration(seed) * 500 * time.Millisecond) // a shows it still, for the most part
+			s.memory.Heal()
+			sees := func(p *person) bool {
+				return slices.ContainsFunc(p.room.Members(), func(m MemberInfo) bool { return m.Member == dead.member() })
+			}
+			for ; time.Since(killed) < 40*time.Second; time.Sleep(50 * time.Millisecond) {
+				for _, p := range s.present() {
+					if !sees(p) {
+						continue
+					}
+					if p != a {
+						shown++
+					}
+					if took := time.Since(killed); took > 15*time.Second {
+						t.Fatalf("%s shows the dead after %v", p.name, took)
+					}
+				}
+			}
+			s.gather(0)
+		})
+	}
+	if shown == 0 {
+		t.Error("nobody was told of the dead at all: this shows nothing")
+	}
+}
+
 // TestRestartAfterKill: the same home starts again, on a new peer id and on
 // the same one, before the others have noticed its death.
 func TestRestartAfterKill(t *testing.T) {

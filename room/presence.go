@@ -53,16 +53,24 @@ func (r *Room) announceSelf() {
 	}
 }
 
-// show takes an entry of another member, verified, into the roster, and does
-// what follows from it.
-func (r *Room) show(e *entry) shown {
+// show takes an entry of another member, verified and come from its own peer,
+// into the roster, and does what follows from it.
+func (r *Room) show(e *entry) shown { return r.showBy(r.roster.show, e) }
+
+// showHearsay is show for an entry that somebody else has shown.
+func (r *Room) showHearsay(e *entry) { r.showBy(r.roster.showHearsay, e) }
+
+func (r *Room) showBy(take func(*entry, time.Time) shown, e *entry) shown {
 	now := time.Now()
 	var flags uint16
 	var before mesh.PeerID
 	if p := r.roster.present[e.Member]; p != nil {
 		flags, before = p.entry.Flags, p.entry.Peer
+		if !p.fresh(now) {
+			r.wake() // it may be let in again
+		}
 	}
-	what := r.roster.show(e, now)
+	what := take(e, now)
 	switch what {
 	case shownJoined:
 		r.redial()

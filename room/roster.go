@@ -13,6 +13,11 @@ const (
 	// life may still be on its way through gossip then.
 	presenceEvery = 5 * time.Second
 	presenceGone  = 14 * time.Second
+	// presenceFresh is the same for somebody whose entry another member has
+	// shown, which tells nothing of its age, and within what time an entry must
+	// have come from somebody who is to be let in: who has died would be shown
+	// for twice as long else.
+	presenceFresh = presenceEvery + 2*time.Second
 	// maxGone is how many departed members are remembered, so that what they
 	// said once cannot be played again.
 	maxGone = 2 * MaxMembers
@@ -30,8 +35,22 @@ type roster struct {
 type presence struct {
 	entry entry
 	since time.Time // when it came
-	heard time.Time // when it last said something new
+	heard time.Time // when it last said something new itself
+	until time.Time // when it is gone, should nothing more come
 }
+
+// hear notes a sign of life, by its own peer if that makes it stay presenceGone.
+func (p *presence) hear(now time.Time, life time.Duration) {
+	if life == presenceGone {
+		p.heard = now
+	}
+	if until := now.Add(life); until.After(p.until) {
+		p.until = until
+	}
+}
+
+// fresh tells whether it has said something within presenceFresh.
+func (p *presence) fresh(now time.Time) bool { return now.Sub(p.heard) < presenceFresh }
 
 // departure is what is remembered of one that is not here any more.
 type departure struct {
@@ -58,10 +77,16 @@ const (
 	shownFull                  // is of somebody for whom there is no room
 )
 
-// show takes a verified entry.
-func (r *roster) show(e *entry, now time.Time) shown {
+// show takes a verified entry that came from its own peer.
+func (r *roster) show(e *entry, now time.Time) shown { return r.take(e, now, presenceGone) }
+
+// showHearsay takes a verified entry that somebody else has shown.
+func (r *roster) showHearsay(e *entry, now time.Time) shown { return r.take(e, now, presenceFresh) }
+
+// take takes an entry; its member is here for so long at least.
+func (r *roster) take(e *entry, now time.Time, life time.Duration) shown {
 	if p := r.present[e.Member]; p != nil {
-		return r.showPresent(p, e, now)
+		return r.takePresent(p, e, now, life)
 	}
 	if d := r.gone[e.Member]; d != nil {
 		switch {
@@ -80,11 +105,12 @@ func (r *roster) show(e *entry, now time.Time) shown {
 		return shownFull
 	}
 	delete(r.gone, e.Member)
-	r.present[e.Member] = &presence{entry: *e, since: now, heard: now}
+	r.present[e.Member] = &presence{entry: *e, since: now, until: now}
+	r.present[e.Member].hear(now, life)
 	return shownJoined
 }
 
-func (r *roster) showPresent(p *presence, e *entry, now time.Time) shown {
+func (r *roster) takePresent(p *presence, e *entry, now time.Time, life time.Duration) shown {
 	switch {
 	case e.Instance < p.entry.Instance:
 		return shownOutdated
@@ -94,7 +120,8 @@ func (r *roster) showPresent(p *presence, e *entry, now time.Time) shown {
 		return shownOld
 	}
 	old := p.entry
-	p.entry, p.heard = *e, now
+	p.entry = *e
+	p.hear(now, life)
 	switch {
 	case e.Flags&entryLeaving != 0:
 		r.remove(e.Member, now)
@@ -136,15 +163,14 @@ func (r *roster) forgetOldest() {
 	delete(r.gone, oldest)
 }
 
-// silent gives the members that have said nothing for presenceGone, and when
-// to ask again.
+// silent gives the members that have said nothing for too long, and when to
+// ask again.
 func (r *roster) silent(now time.Time) (gone []Member, next time.Time) {
 	for m, p := range r.present {
-		at := p.heard.Add(presenceGone)
-		if !at.After(now) {
+		if !p.until.After(now) {
 			gone = append(gone, m)
-		} else if next.IsZero() || at.Before(next) {
-			next = at
+		} else {
+			next = sooner(next, p.until)
 		}
 	}
 	slices.SortFunc(gone, func(a, b Member) int { return slices.Compare(a[:], b[:]) })

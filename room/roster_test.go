@@ -106,3 +106,36 @@ func TestRosterIsBoundedAndForward(t *testing.T) {
 		t.Error("the roster was never full: the test sees nothing")
 	}
 }
+
+// TestHearsay: whom others show is gone sooner, unless it says something
+// itself, and does not count as having done so.
+func TestHearsay(t *testing.T) {
+	start := time.Unix(1e9, 0)
+	gone := func(r *roster, at time.Duration) bool {
+		silent, _ := r.silent(start.Add(at))
+		return len(silent) == 1
+	}
+	r := newRoster()
+	if what := r.showHearsay(rosterEntry(1, 1, 1, 0), start); what != shownJoined {
+		t.Fatal(what)
+	}
+	p := r.present[rosterEntry(1, 1, 1, 0).Member]
+	if p.fresh(start) {
+		t.Error("fresh by hearsay")
+	}
+	if gone(r, presenceFresh-time.Millisecond) || !gone(r, presenceFresh) {
+		t.Error("hearsay does not count for presenceFresh")
+	}
+	r.show(rosterEntry(1, 1, 2, 0), start.Add(time.Second))
+	if !p.fresh(start.Add(time.Second+presenceFresh-1)) || p.fresh(start.Add(time.Second+presenceFresh)) {
+		t.Error("not fresh for presenceFresh")
+	}
+	r.showHearsay(rosterEntry(1, 1, 3, 0), start.Add(2*time.Second)) // takes nothing away
+	if gone(r, time.Second+presenceGone-1) || !gone(r, time.Second+presenceGone) {
+		t.Error("its own word does not count for presenceGone")
+	}
+	r.showHearsay(rosterEntry(1, 1, 4, 0), start.Add(14*time.Second))
+	if gone(r, 14*time.Second+presenceFresh-1) || !gone(r, 14*time.Second+presenceFresh) {
+		t.Error("hearsay does not prolong")
+	}
+}
