@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -668,5 +669,62 @@ func BenchmarkFrameThroughBothPipelines(b *testing.B) {
 			talker.capture.step(at)
 			listener.playout.mix(at)
 		}
+	}
+}
+
+// A machine that stands still costs a recording nothing: it catches up, and
+// what came meanwhile is played at its own time, not left out to be prompt.
+func TestRecordingOutlivesAStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "out.wav")
+		file, err := audio.CreateWAV(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stalled := false
+		listener := start(t, Config{Speaker: file, Recorder: true, OnSpeaking: func(_ room.ID, _ room.Member, on bool) {
+			if on && !stalled { // on the playout goroutine
+				stalled = true
+				time.Sleep(700 * time.Millisecond)
+			}
+		}})
+		seat := listener.Sit(room.ID{1}, true)
+		seat.Update(room.MemberInfo{Member: ada, AllowRecording: true})
+		talker := start(t, Config{Microphone: audio.NewTone(440)})
+		talker.Sit(room.ID{1}, false).Attach(&wire{from: ada, to: []*Seat{seat}})
+		time.Sleep(3 * time.Second)
+		closeAll(t, talker, listener)
+		if !stalled {
+			t.Fatal("nothing stood still")
+		}
+		sound := readStereo(t, path)
+		if n := len(sound) / 2; n < 29*audio.Rate/10 {
+			t.Errorf("%d samples in 3 s", n)
+		}
+		heard := 0
+		for i := 0; i+2*audio.BlockFrames <= len(sound); i += 2 * audio.BlockFrames {
+			if part, rms := power(sound[i:i+2*audio.BlockFrames], 440); part > 0.8 && rms > 0.05 {
+				heard++
+			}
+		}
+		if heard < 270 {
+			t.Errorf("%d ms of 3 s were recorded; %+v", heard*10, seat.Stats())
+		}
+	})
+}
+
+func readStereo(t *testing.T, path string) (sound []float32) {
+	t.Helper()
+	m, err := audio.OpenWAV(path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for {
+		block := make([]float32, 2*audio.BlockFrames)
+		if _, err := m.Read(block); err != nil {
+			return sound
+		}
+		sound = append(sound, block...)
 	}
 }
