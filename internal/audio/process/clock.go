@@ -23,6 +23,7 @@ type clock struct {
 
 	p00, p01, p11 float64 // the covariance of at and rate
 	noise         float64 // the variance of the stamps, s²
+	heard         float64 // how many blocks that is the mean of
 	off           int     // blocks in a row that were out of line, with their sign
 }
 
@@ -42,8 +43,10 @@ const (
 	// that they are taken to, as standard deviations in seconds.
 	stampNoise = 3e-3
 	stampQuiet = 0.2e-3
-	// noiseMemory is over how many blocks the noise is averaged: 2 s.
+	// noiseMemory is over how many blocks the noise is averaged, 2 s, and
+	// stampNoise counts as much as noiseFirst of them.
 	noiseMemory = 200
+	noiseFirst  = 10
 	// A stamp that is off by more than clockJump is out of line; clockPatience
 	// of them in a row, all early or all late, mean that the stream was
 	// interrupted: a device ran empty, or was opened again.
@@ -87,7 +90,7 @@ func (c *clock) begin(at float64) {
 	c.begun = true
 	c.at = at
 	c.p00, c.p01, c.p11 = stampNoise*stampNoise, 0, clockPrior*clockPrior
-	c.noise = stampNoise * stampNoise
+	c.noise, c.heard = stampNoise*stampNoise, noiseFirst
 }
 
 // restart keeps the rate, which is the device's, and forgets the rest.
@@ -109,7 +112,8 @@ func (c *clock) correct(off float64) {
 	// three times the usual is believed no more than three times the usual.
 	most := 3 * math.Sqrt(c.noise)
 	off = max(-most, min(off, most))
-	c.noise += (max(off*off, stampQuiet*stampQuiet) - c.noise) / noiseMemory
+	c.heard = min(c.heard+1, noiseMemory)
+	c.noise += (max(off*off, stampQuiet*stampQuiet) - c.noise) / c.heard
 	s := c.p00 + c.noise
 	k0, k1 := c.p00/s, c.p01/s
 	c.at += k0 * off

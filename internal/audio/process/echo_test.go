@@ -115,22 +115,107 @@ func newProcessor(t testing.TB, cfg Config) *Processor {
 	return p
 }
 
-func TestTry(t *testing.T) {
-	far := prompt(t, "demo-instruct")[:40*audio.Rate]
-	for _, t60 := range []float64{0.1, 0.2, 0.3} {
-		echo := convolve(far, room(0.060, t60, 0.5, 1))
-		for _, engine := range []Engine{WebRTC, Speex} {
-			for _, drift := range []float64{0, 100e-6, -300e-6} {
-				for _, jitter := range []time.Duration{0, 3 * time.Millisecond} {
-					p := newProcessor(t, Config{Stages: Stages{Echo: true}, Engine: engine})
-					in, out := stand{far: far, echo: echo, drift: drift, jitter: jitter}.talk(p)
-					s := ""
-					for _, at := range []int{0, 1, 2, 3, 5, 10, 20, 30} {
-						s += fmt.Sprintf(" %d:%.0f/%.0f", at, power(in[at*48000:(at+1)*48000]), power(out[at*48000:(at+1)*48000]))
-					}
-					t.Logf("t60 %v engine %d drift %v jitter %v: %.1f -> %.1f: %s %+v", t60, engine, drift, jitter, power(in[3*48000:]), power(out[3*48000:]), s, p.Stats())
+// echoRoom is a room of 0.2 s of reverberation whose first sound comes after
+// 60 ms and which gives back half of what is played.
+func echoRoom() []float64 { return room(0.060, 0.2, 0.5, 1) }
+
+// TestFarOnly: of far speech alone nothing is left, 3 s after it has begun.
+func TestFarOnly(t *testing.T) {
+	far := prompt(t, "demo-instruct")[:20*audio.Rate]
+	echo := convolve(far, echoRoom())
+	for _, c := range []struct {
+		engine Engine
+		drift  float64
+		jitter time.Duration
+		least  float64 // dB
+	}{
+		{WebRTC, 0, 0, 40},
+		{WebRTC, 100e-6, time.Millisecond / 2, 40},
+		// Clocks and stamps worse than any that were met.
+		{WebRTC, -300e-6, 3 * time.Millisecond, 30},
+		{Speex, 0, 0, 25},
+		{Speex, 100e-6, time.Millisecond, 18},
+	} {
+		t.Run(fmt.Sprintf("%v/%.0fppm/%v", c.engine, 1e6*c.drift, c.jitter), func(t *testing.T) {
+			p := newProcessor(t, Config{Stages: Stages{Echo: true}, Engine: c.engine})
+			in, out := stand{far: far, echo: echo, drift: c.drift, jitter: c.jitter, seed: 1}.talk(p)
+			const after = 3 * audio.Rate
+			lowered := power(in[after:]) - power(out[after:])
+			t.Logf("%.1f dBFS comes out at %.1f: %.1f dB less", power(in[after:]), power(out[after:]), lowered)
+			if lowered < c.least {
+				t.Errorf("the echo is lowered by %.1f dB, not by %.0f", lowered, c.least)
+			}
+			if s := p.Stats(); math.Abs(s.Reference.Drift-c.drift) > 20e-6 {
+				t.Errorf("the drift is taken for %.0f ppm, not %.0f", 1e6*s.Reference.Drift, 1e6*c.drift)
+			}
+		})
+	}
+}
+
+// TestWithoutReference: the measure of the tests above. What was not played
+// is no echo, and stays.
+func TestWithoutReference(t *testing.T) {
+	near := prompt(t, "demo-instruct")[:10*audio.Rate]
+	for _, engine := range []Engine{WebRTC, Speex} {
+		p := newProcessor(t, Config{Stages: Stages{Echo: true}, Engine: engine})
+		in, out := stand{far: make([]float32, len(near)), echo: make([]float32, len(near)), near: near}.talk(p)
+		if lost := power(in) - power(out); math.Abs(lost) > 0.5 {
+			t.Errorf("%v: speech that nobody played is lowered by %.1f dB", engine, lost)
+		}
+	}
+}
+
+// TestDoubleTalk: while the far end talks on, digits said at this end are
+// recognised. Each digit is said three times, in three rooms.
+func TestDoubleTalk(t *testing.T) {
+	talk := prompt(t, "demo-instruct")
+	for _, c := range []struct {
+		engine Engine
+		least  int
+	}{{WebRTC, 20}, {Speex, 22}} {
+		t.Run(c.engine.String(), func(t *testing.T) {
+			var before, after [][]float32
+			for take := range 3 {
+				far := talk[take*15*audio.Rate:][:26*audio.Rate]
+				s := stand{far: far, drift: 50e-6, jitter: time.Millisecond / 2, seed: 2}
+				s.echo = convolve(far, room(0.060, 0.2, 0.5, uint64(take+1)))
+				s.near = make([]float32, len(far))
+				for n := range digits {
+					s.near = mix(s.near, atLevel(digit(t, n), -20), (5+2*n)*audio.Rate)
+				}
+				p := newProcessor(t, Config{Stages: Stages{Echo: true}, Engine: c.engine})
+				in, out := s.talk(p)
+				for n := range digits {
+					from := (5+2*n)*audio.Rate - around
+					to := from + len(digit(t, n)) + 2*around
+					before, after = append(before, in[from:to]), append(after, out[from:to])
 				}
 			}
-		}
+			got, without := right(recognise(t, after)), right(recognise(t, before))
+			t.Logf("%d of 30 digits recognised, %d with the echo", got, without)
+			if got < c.least || got <= without+5 {
+				t.Errorf("%d of 30 digits are recognised while both talk, not %d; %d without echo cancelling", got, c.least, without)
+			}
+		})
+	}
+}
+
+// TestStall: the speaker runs empty for 40 ms in the middle; the echo is gone
+// again 3 s later.
+func TestStall(t *testing.T) {
+	far := prompt(t, "demo-instruct")[:16*audio.Rate]
+	p := newProcessor(t, Config{Stages: Stages{Echo: true}})
+	in, out := stand{
+		far: far, echo: convolve(far, echoRoom()), drift: 50e-6, jitter: time.Millisecond, seed: 3,
+		stallAt: 8 * time.Second, stall: 40 * time.Millisecond,
+	}.talk(p)
+	after := 12 * audio.Rate
+	lowered := power(in[after:]) - power(out[after:])
+	t.Logf("lowered by %.1f dB; %+v", lowered, p.Stats().Reference)
+	if least := map[bool]float64{true: 30, false: 15}[haveWebRTC]; lowered < least {
+		t.Errorf("after the speaker ran empty the echo is lowered by %.1f dB, not by %.0f", lowered, least)
+	}
+	if p.Stats().Reference.Jumps == 0 {
+		t.Error("nobody saw that the speaker ran empty")
 	}
 }

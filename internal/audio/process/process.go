@@ -40,6 +40,14 @@ const (
 	Speex
 )
 
+// String names the engine.
+func (e Engine) String() string {
+	if e < Best || e > Speex {
+		return "none"
+	}
+	return [...]string{"best", "webrtc", "speex"}[e]
+}
+
 // Processor cleans one microphone. Play may be called from one goroutine and
 // Process from another; Close only once neither is called any more; Stats
 // from any.

@@ -19,11 +19,9 @@ const (
 
 	// A canceller learns any delay, but has to learn anew when it changes. So
 	// the reference is read at the rate that the clocks say, evenly, and what
-	// they say of the delay moves it only slowly: a skew goes in skewTime, by
-	// at most maxSlew (50 ppm), and a jump is made where it is beyond maxSkew,
-	// 2 ms.
+	// they say of the delay moves it only slowly: a skew goes in skewTime, and
+	// a jump is made where it is beyond maxSkew, 2 ms.
 	skewTime = 5 * audio.Rate
-	maxSlew  = 50e-6
 	maxSkew  = 0.002 * audio.Rate
 )
 
@@ -96,7 +94,7 @@ func (r *reference) heard(dst *block, at time.Time) {
 		r.begun = known
 		r.pos = from
 	}
-	step := (to-from)/audio.BlockFrames + max(-maxSlew, min((from-r.pos)/skewTime, maxSlew))
+	step := (to-from)/audio.BlockFrames + (from-r.pos)/skewTime
 	whole := math.Floor(r.pos)
 	first := int64(whole) - kernelTaps/2 + 1
 	n := int64(math.Ceil(step*audio.BlockFrames)) + kernelTaps + 1

@@ -19,8 +19,10 @@ teahouse_speex *teahouse_speex_new(int echo, int noise, int tail, int suppress) 
 	if (s == NULL) return NULL;
 	s->rest = speex_preprocess_state_init(frame, rate);
 	if (s->rest == NULL) goto fail;
-	spx_int32_t off = 0, denoise = noise != 0, db = suppress, hz = rate;
-	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_DENOISE, &denoise);
+	spx_int32_t off = 0, on = 1, db = noise ? suppress : 0, hz = rate;
+	// With the denoiser off it would not take the residual echo away either;
+	// at 0 dB it leaves the noise.
+	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_DENOISE, &on);
 	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_NOISE_SUPPRESS, &db);
 	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_AGC, &off);
 	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_DEREVERB, &off);
@@ -29,9 +31,6 @@ teahouse_speex *teahouse_speex_new(int echo, int noise, int tail, int suppress) 
 		if (s->echo == NULL) goto fail;
 		speex_echo_ctl(s->echo, SPEEX_ECHO_SET_SAMPLING_RATE, &hz);
 		speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_ECHO_STATE, s->echo);
-		spx_int32_t es = -60, ea = -30;
-		speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_ECHO_SUPPRESS, &es);
-		speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_ECHO_SUPPRESS_ACTIVE, &ea);
 	}
 	return s;
 fail:

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// speexTail is the echo that is cancelled: 128 ms, as WebRTC's filter.
-	speexTail = 128 * audio.Rate / 1000
+	// speexTail is the echo that is cancelled: more than a room's first
+	// 100 ms, as the way from one device to the other is in it too.
+	speexTail = 200 * audio.Rate / 1000
 	// speexNoise is what is taken from noise, in dB.
 	speexNoise = -18
 	speexDelay = audio.BlockDuration

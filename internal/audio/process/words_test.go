@@ -98,3 +98,14 @@ func padded(x []float32) []float32 {
 	copy(y[around:], x)
 	return y
 }
+
+// right is how many of the ten words, recognised in the order of the digits,
+// are theirs.
+func right(words []string) (n int) {
+	for i, w := range words {
+		if w == digits[i%len(digits)] {
+			n++
+		}
+	}
+	return n
+}

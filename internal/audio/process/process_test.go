@@ -1,0 +1,188 @@
+package process
+
+import (
+	"math"
+	"sync"
+	"testing"
+	"time"
+
+	"teahouse/internal/audio"
+)
+
+// each runs f with every engine that this build has, and every set of stages.
+func each(t *testing.T, f func(t *testing.T, cfg Config)) {
+	for _, engine := range []Engine{WebRTC, Speex} {
+		for _, stages := range []Stages{
+			{}, {Echo: true}, {Noise: true}, {Gain: true}, {Echo: true, Noise: true}, All(),
+		} {
+			t.Run(engine.String()+"/"+stages.String(), func(t *testing.T) {
+				f(t, Config{Stages: stages, Engine: engine})
+			})
+		}
+	}
+}
+
+// TestDelay: what comes out is as late as Delay says.
+func TestDelay(t *testing.T) {
+	speech := atLevel(prompt(t, "demo-congrats")[:4*audio.Rate], -20)
+	each(t, func(t *testing.T, cfg Config) {
+		p := newProcessor(t, cfg)
+		out := append([]float32(nil), speech...)
+		for i := 0; i < len(out); i += audio.BlockFrames {
+			p.Process(out[i:i+audio.BlockFrames], start.Add(nominal(i)))
+		}
+		best, lag := math.Inf(-1), 0
+		for l := range 2000 {
+			sum := 0.0
+			for i := audio.Rate; i+l < len(out) && i < 3*audio.Rate; i += 2 {
+				sum += float64(speech[i]) * float64(out[i+l])
+			}
+			if sum > best {
+				best, lag = sum, l
+			}
+		}
+		if got := nominal(lag); (got - p.Delay()).Abs() > 500*time.Microsecond {
+			t.Errorf("the sound is %v late, not %v", got, p.Delay())
+		}
+	})
+}
+
+func TestOff(t *testing.T) {
+	p := newProcessor(t, Config{})
+	sound := white(audio.BlockFrames, 1)
+	before := append([]float32(nil), sound...)
+	p.Process(sound, start)
+	for i := range sound {
+		if sound[i] != before[i] {
+			t.Fatal("processing that is off changes the sound")
+		}
+	}
+}
+
+// TestPoison: whatever a microphone and a room give, and whatever a clock
+// says, what comes out is finite and within bounds, and what follows is clean.
+func TestPoison(t *testing.T) {
+	speech := atLevel(prompt(t, "demo-congrats")[:6*audio.Rate], -20)
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	each(t, func(t *testing.T, cfg Config) {
+		if !cfg.Stages.any() {
+			return
+		}
+		p := newProcessor(t, cfg)
+		stereo := make([]float32, 2*audio.BlockFrames)
+		block := make([]float32, audio.BlockFrames)
+		poison := []float32{nan, inf, -inf, 1e30, -1e30, 5, math.SmallestNonzeroFloat32, 0}
+		for i := range 400 {
+			for j := range block {
+				block[j] = poison[(i+j)%len(poison)]
+				stereo[2*j], stereo[2*j+1] = poison[(i+j+1)%len(poison)], block[j]
+			}
+			at := start.Add(time.Duration(i) * audio.BlockDuration)
+			switch i % 7 {
+			case 3:
+				at = time.Time{}
+			case 5:
+				at = at.Add(200 * 365 * 24 * time.Hour)
+			}
+			p.Play(stereo, at)
+			p.Process(block, at)
+			for j, x := range block {
+				if !(x >= -1 && x <= 1) {
+					t.Fatalf("block %d, sample %d: %v", i, j, x)
+				}
+			}
+		}
+		p.Play(stereo[:7], start)
+		p.Process(block[:7], start)
+		p.Process(nil, start)
+		out := run(p, speech)
+		if got, want := active(out[3*audio.Rate:]), active(speech[3*audio.Rate:]); math.Abs(got-want) > 4 {
+			t.Errorf("speech of %.1f dBFS comes out at %.1f after poison", want, got)
+		}
+	})
+}
+
+func TestAllocations(t *testing.T) {
+	each(t, func(t *testing.T, cfg Config) {
+		p := newProcessor(t, cfg)
+		stereo, mono := make([]float32, 2*audio.BlockFrames), white(audio.BlockFrames, 1)
+		at := start
+		step := func() {
+			p.Play(stereo, at.Add(20*time.Millisecond))
+			p.Process(mono, at)
+			at = at.Add(audio.BlockDuration)
+		}
+		for range 100 {
+			step()
+		}
+		if n := testing.AllocsPerRun(200, step); n != 0 {
+			t.Errorf("%v allocations a block", n)
+		}
+	})
+}
+
+// TestConcurrent is for the race detector: playout, capture and a view.
+func TestConcurrent(t *testing.T) {
+	p := newProcessor(t, Config{Stages: All()})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		stereo := make([]float32, 2*audio.BlockFrames)
+		for i := range 300 {
+			p.Play(stereo, start.Add(time.Duration(i)*audio.BlockDuration))
+		}
+	})
+	wg.Go(func() {
+		mono := make([]float32, audio.BlockFrames)
+		for i := range 300 {
+			p.Process(mono, start.Add(time.Duration(i)*audio.BlockDuration))
+		}
+	})
+	for range 300 {
+		_ = p.Stats()
+	}
+	wg.Wait()
+}
+
+func TestParseStages(t *testing.T) {
+	for text, want := range map[string]Stages{
+		"off": {}, "echo": {Echo: true}, "noise": {Noise: true}, "gain": {Gain: true},
+		"echo,noise,gain": All(), "gain,echo": {Echo: true, Gain: true},
+	} {
+		got, err := ParseStages(text)
+		if err != nil || got != want {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+		if again, err := ParseStages(got.String()); err != nil || again != got {
+			t.Errorf("%v is written %q, which reads %v, %v", got, got.String(), again, err)
+		}
+	}
+	for _, text := range []string{"", ",", "echo,", "on", "Echo", "echo,echo", "off,echo", "echo,off", "echo noise", " echo"} {
+		if got, err := ParseStages(text); err == nil {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+func BenchmarkProcess(b *testing.B) {
+	speech := atLevel(prompt(b, "demo-congrats")[:10*audio.Rate], -20)
+	far := prompt(b, "demo-instruct")
+	for _, engine := range []Engine{WebRTC, Speex} {
+		for _, stages := range []Stages{{Echo: true}, {Noise: true}, {Gain: true}, {Echo: true, Noise: true}, All()} {
+			b.Run(engine.String()+"/"+stages.String(), func(b *testing.B) {
+				p := newProcessor(b, Config{Stages: stages, Engine: engine})
+				stereo, mono := make([]float32, 2*audio.BlockFrames), make([]float32, audio.BlockFrames)
+				at := start
+				for i := range b.N {
+					from := i % (len(speech)/audio.BlockFrames - 1) * audio.BlockFrames
+					for j := range mono {
+						mono[j] = speech[from+j] + far[from+j]/4
+						stereo[2*j], stereo[2*j+1] = far[from+j], far[from+j]
+					}
+					p.Play(stereo, at.Add(30*time.Millisecond))
+					p.Process(mono, at)
+					at = at.Add(audio.BlockDuration)
+				}
+			})
+		}
+	}
+}
