@@ -18,27 +18,6 @@ import (
 	"teahouse/internal/lab"
 )
 
-// DESIGN section 8, row by row, and the test that shows it. Those without a
-// package are in this one.
-//
-//	malformed, oversized or unauthenticated    room: FuzzPacket and the other Fuzz targets, TestMisbehaviourIsAnswered, TestBadBroadcasts;
-//	                                           node: TestDatagramForged, TestForgedAndReplayed, TestFlood, TestAbuse
-//	wrong flag                                 cmd/teahouse: TestScripts/usage
-//	missing device, unreadable WAV             cmd/teahouse: TestScripts/devices; every kind of WAV: internal/audio: TestWAVRefusals
-//	port taken                                 cmd/teahouse: TestScripts/ports
-//	corrupt cache set aside                    TestDamagedCacheIsSetAside; the port: internal/home: TestPortIsChosenOnce
-//	corrupt key refused, never replaced        cmd/teahouse: TestScripts/home; every bit: internal/home: TestDamagedKeysAreRefused
-//	corrupt policy                             waits: there is no policy yet
-//	no bootstrap reachable                     TestBootstrapComesLater; in virtual time, for hours: node: TestBootstrapComesLater
-//	microphone or headset unplugged            internal/audio/portaudio: TestServerDies, TestServerHangs, with PulseAudio;
-//	                                           waits for a machine with a card: a real headset pulled out
-//	network changes, sleep and wake            waits: links that heal
-//	peer, founder, bootstrap killed            TestChurn, TestDeathsAndGoodbyes; room: TestKilled, TestRestartAfterKill
-//	disk full                                  TestFullDisk; at each step: internal/home: TestDiskFullAtEachStep; a recording: internal/audio: TestRecordFullDisk
-//	power cut during a write                   internal/home: TestPowerCutAtEachStep, TestKilledWhileWriting; TestKilledAtAnyMoment
-//	clock wrong by an hour                     TestClockWrongByAnHour; room: TestPeriodsBridgeAnHour
-//	first signal, second signal                TestChurn; cmd/teahouse: TestScripts/talk, TestTerminalIsGivenBack
-
 // oneSentence checks what a person is told of a failure.
 func oneSentence(t *testing.T, a *actor, words ...string) {
 	t.Helper()

@@ -95,6 +95,20 @@ func (a *actor) concealed(t *testing.T, member string) float64 {
 	return e.Number("concealed_ms")
 }
 
+// hearsOn holds that of a member's voice no 20 ms are made up at a by what
+// happens, for d after it, by the figures of each second.
+func (a *actor) hearsOn(t *testing.T, member string, d time.Duration, happens func()) {
+	t.Helper()
+	before := a.concealed(t, member)
+	happens()
+	for begun := time.Now(); time.Since(begun) < d; {
+		if after := a.concealed(t, member); after-before > 20 {
+			t.Errorf("%v after it happened %.0f ms of the talk were made up, %.0f before", time.Since(begun).Round(time.Millisecond), after, before)
+			before = after
+		}
+	}
+}
+
 // Promise P6 with real processes. While one talks and one listens: the
 // bootstrap dies, and no 20 ms of the talk are made up; a newcomer comes in by
 // a member's address; a member dies and is gone from every roster within 15 s,
@@ -117,16 +131,7 @@ func TestChurn(t *testing.T) {
 	listener.hears(t, member)
 
 	// The bootstrap dies in mid-talk.
-	before := listener.concealed(t, member)
-	boot.Kill()
-	killed := time.Now()
-	for time.Since(killed) < 4*time.Second { // of speech, a figure a second
-		after := listener.concealed(t, member)
-		if after-before > 20 {
-			t.Errorf("%v after the bootstrap's death %.0f ms of the talk were made up, %.0f before", time.Since(killed).Round(time.Millisecond), after, before)
-			before = after
-		}
-	}
+	listener.hearsOn(t, member, 4*time.Second, boot.Kill)
 
 	// Newcomers come in through those who remain.
 	newcomer := s.guest(t, "newcomer", "tone:660", listener.addr(t))
@@ -144,7 +149,7 @@ func TestChurn(t *testing.T) {
 	}
 	victim.Kill()
 	hasty.Kill()
-	killed = time.Now()
+	killed := time.Now()
 
 	// One is back at once, before it was missed.
 	back := s.guest(t, "hasty", "tone:550", newcomer.addr(t))

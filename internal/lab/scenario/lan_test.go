@@ -131,7 +131,7 @@ func remoteAsMultiaddr(up lab.Event) string {
 // and nothing is ever sent to the group. When the bootstrap is gone for good,
 // the homes remember who was there.
 func TestLANWithoutMDNS(t *testing.T) {
-	s := newStage(t)
+	s := newSoundStage(t)
 	n := network(t, lab.Bridge)
 	capture, err := n.Core().Capture(t.Context(), filepath.Join(s.dir, "lan.pcap"))
 	must(t, err)
@@ -145,8 +145,9 @@ func TestLANWithoutMDNS(t *testing.T) {
 		actors = append(actors, s.sits(t, hosts[name], name, "--mdns", "off", "--peer", peer))
 	}
 	allHear(t, actors)
-	// The bootstrap dies, and one restarts who is told of nobody.
-	boot.Kill()
+	// The bootstrap dies, which nobody hears, and one restarts who is told of
+	// nobody.
+	actors[0].hearsOn(t, actors[1].member(t), 4*time.Second, boot.Kill)
 	actors[2].leaves(t)
 	c := s.sits(t, hosts["c"], "c", "--mdns", "off")
 	allHear(t, []*actor{actors[0], actors[1], c})
