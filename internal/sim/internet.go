@@ -21,7 +21,8 @@ import (
 const (
 	defaultBandwidth = 50_000_000 // bits per second
 	// bootstrap is the number of the node that all others start from. It is
-	// no person: it hears nothing. Acts may name it in a split.
+	// no person: it hears nothing. A split leaves it in reach of everybody
+	// unless it names it: who comes new could find nobody without.
 	bootstrap = -1
 )
 
@@ -134,7 +135,7 @@ func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
 	}
 	w, other := p.internet.wires, whoseAddr(to)
 	p.internet.watch.datagram(other, b)
-	if w.group(p.who) != w.group(other) || w.between(p.who, other).lost(time.Now()) {
+	if w.apart(p.who, other) || w.between(p.who, other).lost(time.Now()) {
 		return len(b), nil
 	}
 	return p.PacketConn.WriteTo(slices.Clone(b), to)
@@ -144,7 +145,7 @@ func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
 func (p *port) ReadFrom(b []byte) (int, net.Addr, error) {
 	for {
 		n, from, err := p.PacketConn.ReadFrom(b)
-		if err == nil && (p.dead.Load() || p.internet.wires.group(p.who) != p.internet.wires.group(whoseAddr(from))) {
+		if err == nil && (p.dead.Load() || p.internet.wires.apart(p.who, whoseAddr(from))) {
 			continue
 		}
 		return n, from, err

@@ -134,6 +134,18 @@ func (w *wires) split(groups [][]int) {
 	}
 }
 
+// apart tells whether two are cut off from each other.
+func (w *wires) apart(a, b int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, who := range [2]int{a, b} {
+		if _, named := w.groups[who]; who == bootstrap && !named {
+			return false
+		}
+	}
+	return w.groups[a] != w.groups[b]
+}
+
 // cuts is how often the network was cut or healed.
 func (w *wires) cuts() int {
 	w.mu.Lock()
