@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func peersOf(t *testing.T, h *Home, network string) *Peers {
+func peersOf(t *testing.T, h *Home, network string) *Sealed {
 	t.Helper()
 	p, err := h.Peers(network)
 	if err != nil {
@@ -59,13 +59,13 @@ func TestPeersComeBack(t *testing.T) {
 
 func TestPeersTooMany(t *testing.T) {
 	p := peersOf(t, open(t, t.TempDir()), "willow")
-	if err := p.Store(make([]byte, maxFile-peersOverhead)); err != nil {
+	if err := p.Store(make([]byte, maxFile-sealedOverhead)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := p.Load(); len(got) != maxFile-peersOverhead || err != nil {
+	if got, err := p.Load(); len(got) != maxFile-sealedOverhead || err != nil {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if err := p.Store(make([]byte, maxFile-peersOverhead+1)); err == nil {
+	if err := p.Store(make([]byte, maxFile-sealedOverhead+1)); err == nil {
 		t.Error("stored what could not be read again")
 	}
 }
@@ -75,7 +75,7 @@ func TestPeersCorrupt(t *testing.T) {
 	for name, spoil := range map[string]func(b []byte) []byte{
 		"empty":           func([]byte) []byte { return nil },
 		"cut off":         func(b []byte) []byte { return b[:len(b)-1] },
-		"only the head":   func(b []byte) []byte { return b[:peersOverhead-1] },
+		"only the head":   func(b []byte) []byte { return b[:sealedOverhead-1] },
 		"a bit":           func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
 		"nonce":           func(b []byte) []byte { b[3] ^= 1; return b },
 		"another version": func(b []byte) []byte { b[0]++; return b },
