@@ -30,14 +30,6 @@ const (
 	// level are taken for the ends of words, and left out, as ITU-T P.56 leaves
 	// out what is 15.9 dB below the active level.
 	speechCore = 15.9
-
-	// The noise is the quietest block, smoothed, of the last floorParts ×
-	// floorPart blocks: 4 s, longer than anyone speaks without a breath
-	// (R. Martin, "Noise power spectral density estimation based on optimal
-	// smoothing and minimum statistics", 2001, here for the whole band).
-	floorPart, floorParts = 50, 8
-	floorSmooth           = 0.3
-	quietest              = -100 // dBFS
 )
 
 // gain brings speech to one loudness. WebRTC's own leaves 17 dB between speech
@@ -50,19 +42,7 @@ type gain struct {
 	power  float64 // mean square of the blocks of speech
 	spoken int     // blocks of speech, up to speechMemory
 
-	begun  bool
-	smooth float64 // of the blocks' levels, dBFS
-	least  [floorParts]float64
-	part   int // which of least is being filled
-	filled int // blocks in it
-}
-
-func newGain() gain {
-	var g gain
-	for i := range g.least {
-		g.least[i] = math.Inf(1)
-	}
-	return g
+	noise audio.NoiseFloor
 }
 
 func (g *gain) process(b *block) {
@@ -82,13 +62,9 @@ func (g *gain) process(b *block) {
 
 // listen moves the gain by what is in the block.
 func (g *gain) listen(b *block) {
-	sum := 0.0
-	for _, x := range b {
-		sum += float64(x) * float64(x)
-	}
-	power := sum / audio.BlockFrames
-	level := max(quietest, 10*math.Log10(power+1e-12))
-	floor := g.floor(level)
+	level := audio.Power(b[:])
+	power := math.Pow(10, level/10)
+	floor := g.noise.Step(level)
 	if level < max(floor+speechAbove, speechLeast) {
 		return
 	}
@@ -104,23 +80,4 @@ func (g *gain) listen(b *block) {
 	want = min(want, max(0, noiseMost-floor))
 	want = max(gainLeast, min(want, gainMost))
 	g.db += max(-gainFall, min(want-g.db, gainRise))
-}
-
-// floor takes the level of a block and gives that of the noise, dBFS.
-func (g *gain) floor(level float64) float64 {
-	if !g.begun {
-		g.begun, g.smooth = true, level
-	}
-	g.smooth += floorSmooth * (level - g.smooth)
-	g.least[g.part] = min(g.least[g.part], g.smooth)
-	if g.filled++; g.filled == floorPart {
-		g.filled = 0
-		g.part = (g.part + 1) % floorParts
-		g.least[g.part] = g.smooth
-	}
-	floor := g.least[0]
-	for _, x := range g.least[1:] {
-		floor = min(floor, x)
-	}
-	return floor
 }

@@ -82,7 +82,7 @@ func New(cfg Config) (*Processor, error) {
 	if cfg.Engine < Best || cfg.Engine > Speex {
 		return nil, fmt.Errorf("sound processing: there is no engine %d", cfg.Engine)
 	}
-	p := &Processor{cfg: cfg, high: newHighPass(), gain: newGain()}
+	p := &Processor{cfg: cfg, high: newHighPass()}
 	if cfg.Stages.Echo {
 		p.reference = newReference()
 	}

@@ -8,15 +8,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"teahouse/internal/audio"
 )
 
+// prompts are those that were decoded already.
+var prompts sync.Map
+
 // prompt is a recorded prompt of Debian's asterisk-core-sounds-en-g722, one
-// real voice, mono at 48 kHz.
+// real voice, mono at 48 kHz. It must not be changed.
 func prompt(t testing.TB, name string) []float32 {
 	t.Helper()
+	if pcm, ok := prompts.Load(name); ok {
+		return pcm.([]float32)
+	}
 	for _, dir := range []string{"/usr/share/asterisk/sounds/en_US_f_Allison", "/usr/share/asterisk/sounds/en"} {
 		file := filepath.Join(dir, name+".g722")
 		if _, err := os.Stat(file); err != nil {
@@ -31,6 +38,7 @@ func prompt(t testing.TB, name string) []float32 {
 		for i := range pcm {
 			pcm[i] = float32(int16(binary.LittleEndian.Uint16(out[2*i:]))) / 32768
 		}
+		prompts.Store(name, pcm)
 		return pcm
 	}
 	t.Skip("no recorded speech: scripts/setup --lab installs it")
