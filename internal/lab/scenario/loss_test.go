@@ -13,6 +13,7 @@ import (
 // minute of speech. Under 2 % of its frames are made up, and it is the speech
 // that was said.
 func TestATenthIsLost(t *testing.T) {
+	t.Parallel()
 	s := newSoundStage(t)
 	n := network(t, lab.Routed)
 	boot, a, b := host(t, n, "boot"), host(t, n, "a"), host(t, n, "b")

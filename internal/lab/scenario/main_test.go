@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base32"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,12 @@ import (
 var builds *lab.Builds
 
 func TestMain(m *testing.M) {
+	// Most of a scenario is waiting, and where sound is judged it comes before
+	// the rest. The command line has the last word.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "teahouse-scenario-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -36,14 +36,19 @@ func (k *talk) links(since time.Time) (events []lab.Event) {
 	return events
 }
 
-// told logs them, and is whether one of them has this state and, where asked
-// for, path.
-func (k *talk) told(t *testing.T, since time.Time, state, path string) bool {
+// tell is links, logged.
+func (k *talk) tell(t *testing.T, since time.Time) []lab.Event {
 	t.Helper()
 	events := k.links(since)
 	for _, e := range events {
 		t.Logf("  after %v: link %s, %s over %s to %s %s", e.Seen.Sub(since).Round(time.Millisecond), e.Text("state"), e.Text("path"), e.Text("transport"), e.Text("remote"), e.Text("reason"))
 	}
+	return events
+}
+
+// told is whether one of the link events has this state and, where asked for,
+// path.
+func told(events []lab.Event, state, path string) bool {
 	return slices.ContainsFunc(events, func(e lab.Event) bool {
 		return e.Text("state") == state && (path == "" || e.Text("path") == path)
 	})
@@ -120,6 +125,7 @@ func onTime(more time.Duration) bool {
 // Issue 3, item 4: one talk, and all that befalls its path. What people would
 // type: they listen wherever they can.
 func TestPathFaults(t *testing.T) {
+	t.Parallel()
 	s := newSoundStage(t)
 	n := network(t, lab.Routed)
 	boot, a, b := host(t, n, "boot"), host(t, n, "a"), host(t, n, "b")
@@ -151,7 +157,7 @@ func TestPathFaults(t *testing.T) {
 		t.Errorf("%v frames of 20 ms were lost where another path stood", lost)
 	}
 	t.Logf("UDP blocked: %v frames lost, %v ms concealed", during.Number("lost")-before.Number("lost"), during.Number("concealed_ms")-before.Number("concealed_ms"))
-	if !k.told(t, f.from, "up", "stream") {
+	if !told(k.tell(t, f.from), "up", "stream") {
 		t.Error("no link event tells that the voice comes by a stream")
 	}
 	faults = append(faults, f)
@@ -163,7 +169,7 @@ func TestPathFaults(t *testing.T) {
 		return e.Text("member") == k.member && e.Seen.After(f.from) && e.Text("state") == "up" && e.Text("path") == "datagram"
 	})
 	time.Sleep(1500 * time.Millisecond)
-	if k.told(t, f.from, "down", "") {
+	if told(k.tell(t, f.from), "down", "") {
 		t.Error("UDP free again: the link was down, though one way or the other stood all the time")
 	}
 	faults = append(faults, f)
@@ -175,7 +181,7 @@ func TestPathFaults(t *testing.T) {
 	must(t, b.Unplug(t.Context(), false))
 	f.back = time.Now()
 	k.flows(t, f.name, f.back)
-	if !k.told(t, f.from, "down", "") || !k.told(t, f.from, "up", "") {
+	if events := k.tell(t, f.from); !told(events, "down", "") || !told(events, "up", "") {
 		t.Error("no link event tells that the link was down")
 	}
 	faults = append(faults, f)
@@ -186,7 +192,7 @@ func TestPathFaults(t *testing.T) {
 		must(t, []*lab.Host{a, b}[i].Renumber(t.Context()))
 		f.back = time.Now()
 		k.flows(t, f.name, f.from.Add(time.Second))
-		if !k.told(t, f.from, "up", "") {
+		if !told(k.tell(t, f.from), "up", "") {
 			t.Errorf("%s: no link event tells it", name)
 		}
 		faults = append(faults, f)
