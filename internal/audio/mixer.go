@@ -72,6 +72,20 @@ func (m *Mixer) AddMono(block []float32, g *Gain) {
 	}
 }
 
+// Apply scales a stereo block, len = 2 × BlockFrames, by the gain, which moves
+// to its target within the block.
+func (g *Gain) Apply(block []float32) {
+	from, step := g.ramp()
+	if from == 1 && step == 0 {
+		return
+	}
+	for i := range BlockFrames {
+		gain := from + step*float32(i+1)
+		block[2*i] *= gain
+		block[2*i+1] *= gain
+	}
+}
+
 // ramp is where the gain begins and what it gains a frame; it moves current
 // to the target.
 func (g *Gain) ramp() (from, step float32) {

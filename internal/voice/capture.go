@@ -35,6 +35,8 @@ type capture struct {
 	opus    []byte
 	stopped []byte // one frame of silence by itself: what ends a spurt
 	idle    bool   // no room was unmuted: the encoder remembers other sound
+	speaks  speaking
+	clips   clipping
 	out     room.Frame
 }
 
@@ -97,6 +99,7 @@ func (c *capture) step(at time.Time) {
 	}
 	c.keepTime(at)
 	c.append()
+	c.listen(c.frame[c.filled-audio.BlockFrames : c.filled])
 	if c.filled == len(c.frame) {
 		c.send()
 	}
@@ -145,6 +148,16 @@ func (c *capture) append() {
 	c.filled += audio.BlockFrames
 }
 
+// listen tells whether we speak, and how we come across.
+func (c *capture) listen(block []float32) {
+	if c.speaks.step(audio.Level(block)) {
+		c.v.cfg.OnOwnSpeaking(c.speaks.on)
+	}
+	if c.clips.step(audio.Peak(block)) {
+		c.v.cfg.OnClipping()
+	}
+}
+
 // send encodes the frame for the rooms that are to have it.
 func (c *capture) send() {
 	level := audio.Level(c.frame)
@@ -186,6 +199,9 @@ func (c *capture) finish() {
 		c.send()
 	}
 	c.level.Store(audio.SilentLevel)
+	if c.speaks.stop() {
+		c.v.cfg.OnOwnSpeaking(false)
+	}
 	for _, s := range *c.v.seats.Load() {
 		s.endSpurt()
 	}

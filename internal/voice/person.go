@@ -26,7 +26,7 @@ type person struct {
 	first    uint32 // counter of the instance's first frame here
 	highest  uint32
 	sent     uint64  // frames of earlier instances
-	loudness float32 // linear, as asked for
+	loudness float32 // linear, as asked for; 0 while muted here
 	refuses  bool    // the member does not allow to be recorded
 	gone     bool
 }
@@ -94,11 +94,11 @@ func (p *person) update(allowRecording bool) {
 	p.applyGain()
 }
 
-func (p *person) setGain(decibels float64) {
+func (p *person) setVolume(decibels float64, muted bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.loudness = 0
-	if decibels > -60 {
+	if decibels > MinVolume && !muted {
 		p.loudness = audio.Decibels(decibels)
 	}
 	p.applyGain()

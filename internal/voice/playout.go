@@ -15,6 +15,7 @@ type playout struct {
 	block   []float32 // stereo: one person
 	out     []float32 // stereo: all
 	speaker audio.Speaker
+	ears    audio.Gain // 0 while deaf; Set from anywhere
 
 	mu     sync.Mutex
 	spare  audio.Speaker // stands in for a speaker that failed
@@ -22,12 +23,14 @@ type playout struct {
 }
 
 func newPlayout(v *Voice) *playout {
-	return &playout{
+	p := &playout{
 		v:       v,
 		block:   make([]float32, 2*audio.BlockFrames),
 		out:     make([]float32, 2*audio.BlockFrames),
 		speaker: v.cfg.Speaker,
 	}
+	p.ears.Set(1)
+	return p
 }
 
 func (p *playout) run() {
@@ -63,6 +66,7 @@ func (p *playout) mix(at time.Time) {
 		}
 	}
 	p.mixer.Mix(p.out)
+	p.ears.Apply(p.out)
 }
 
 // standIn goes on without the speaker: who speaks and how well they come

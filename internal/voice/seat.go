@@ -222,10 +222,18 @@ func (s *Seat) replaceHeard(edit func(map[room.Member]*person)) {
 	s.heard.Store(&next)
 }
 
-// SetGain sets how loud a member is played, in decibels, -60 and less is
-// silence; it fades over 10 ms.
-func (s *Seat) SetGain(m room.Member, decibels float64) {
+// MinVolume, in decibels, and what is less, is silence; MaxVolume is the most
+// that a voice can be raised.
+const (
+	MinVolume = -60
+	MaxVolume = 24
+)
+
+// SetVolume sets how loud a member is played, in decibels, and whether they
+// are to be silent here; it fades over 10 ms. Who is muted so is still shown
+// to speak.
+func (s *Seat) SetVolume(m room.Member, decibels float64, muted bool) {
 	if p := s.meet(m); p != nil {
-		p.setGain(decibels)
+		p.setVolume(decibels, muted)
 	}
 }

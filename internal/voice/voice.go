@@ -4,7 +4,8 @@
 //
 //	 1  Microphone.Read     10 ms blocks, paced by the device        capture.go
 //	 2  media time          samples since the start, gaps included
-//	 3  mono, re-block      to the Opus frame, 20 ms by default
+//	 3  mono, re-block      to the Opus frame, 20 ms by default; whether we
+//	                        speak, or clip
 //	 4  level               RFC 6464
 //	 5  Encoder.Encode      once, if any room is unmuted
 //	 6  Room.Speak          for each unmuted room, marked as the start of a
@@ -18,7 +19,8 @@
 //	 8  Receiver.Pull       10 ms of each person, on the playout goroutine,
 //	                        which also does the rest                 playout.go
 //	 9  speaking            by what is heard, not by what is claimed speaking.go
-//	10  gain, consent, mix  per person, ramped; all rooms together; limiter
+//	10  gain, consent, mix  per person, ramped; all rooms together; limiter;
+//	                        nothing while deaf
 //	11  Speaker.Write       paces the playout goroutine
 //
 // Steps 2 to 10 allocate nothing and wait for nothing but their locks. The
@@ -59,6 +61,12 @@ type Config struct {
 	// OnSpeaking tells who begins and ends to speak. It is called from the
 	// playout goroutine and must not block.
 	OnSpeaking func(id room.ID, member room.Member, on bool)
+	// OnOwnSpeaking tells when we begin and end to speak, muted or not, by the
+	// same rule. It is called from the capture goroutine and must not block.
+	OnOwnSpeaking func(on bool)
+	// OnClipping tells that the microphone is so loud that it distorts, at most
+	// once in 30 s; as OnOwnSpeaking.
+	OnClipping func()
 	// OnMicrophoneEnd is called once, from the capture goroutine, when a file
 	// has been sent to its end (nil) or the microphone has failed for good.
 	OnMicrophoneEnd func(err error)
@@ -108,6 +116,12 @@ func New(cfg Config) (*Voice, error) {
 	}
 	if cfg.OnSpeaking == nil {
 		cfg.OnSpeaking = func(room.ID, room.Member, bool) {}
+	}
+	if cfg.OnOwnSpeaking == nil {
+		cfg.OnOwnSpeaking = func(bool) {}
+	}
+	if cfg.OnClipping == nil {
+		cfg.OnClipping = func() {}
 	}
 	if cfg.OnMicrophoneEnd == nil {
 		cfg.OnMicrophoneEnd = func(error) {}
@@ -167,6 +181,19 @@ func (v *Voice) Underruns() uint64 { return v.cfg.Speaker.Underruns() }
 
 // Level is how loud the microphone was in the last frame, -dBov, muted or not.
 func (v *Voice) Level() uint8 { return uint8(v.capture.level.Load()) }
+
+// SetDeaf plays nothing, or everything again; it fades over 10 ms. Who speaks
+// stays known.
+func (v *Voice) SetDeaf(deaf bool) {
+	if deaf {
+		v.playout.ears.Set(0)
+		return
+	}
+	v.playout.ears.Set(1)
+}
+
+// Deaf tells what SetDeaf has set.
+func (v *Voice) Deaf() bool { return v.playout.ears.Target() == 0 }
 
 // editSeats replaces the list of seats by a changed copy.
 func (v *Voice) editSeats(edit func([]*Seat) []*Seat) {

@@ -395,7 +395,7 @@ func TestManyVoices(t *testing.T) {
 			v.Sit(room.ID{}, false).Attach(&wire{from: who.m, to: []*Seat{who.seat}})
 			talkers = append(talkers, v)
 		}
-		near.SetGain(bo, -200)
+		near.SetVolume(bo, -200, false)
 		time.Sleep(3 * time.Second)
 		far.Leave()
 		time.Sleep(3 * time.Second)
@@ -430,7 +430,7 @@ func TestRecordingConsent(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		seat.Update(room.MemberInfo{Member: ada, AllowRecording: true})
 		seat.Update(room.MemberInfo{Member: bo})
-		seat.SetGain(bo, 6) // loudness is not consent
+		seat.SetVolume(bo, 6, false) // loudness is not consent
 		time.Sleep(2 * time.Second)
 		seat.Update(room.MemberInfo{Member: ada})
 		time.Sleep(2 * time.Second)
@@ -538,8 +538,17 @@ func TestRestartedMember(t *testing.T) {
 		if len(st) != 1 || st[0].Sent < 190 || st[0].Sent > 210 || st[0].Received < 190 || st[0].Lost > 5 {
 			t.Errorf("stats: %+v", st)
 		}
-		if p, _ := power(second(out.sound(), 2800*time.Millisecond), 440); p < 0.95 {
-			t.Errorf("after the restart the tone is %.2f of what is heard", p)
+		// By tenths of a second, for over a whole one a playout that follows a clock by some 100 ppm is out of tune with itself; and where
+		// it moves to its target there are joints.
+		sound, whole := second(out.sound(), 2800*time.Millisecond), 0
+		tenth := len(sound) / 10
+		for i := range 10 {
+			if p, _ := power(sound[i*tenth:(i+1)*tenth], 440); p > 0.95 {
+				whole++
+			}
+		}
+		if whole < 8 {
+			t.Errorf("after the restart the tone is whole in %d tenths of a second", whole)
 		}
 	})
 }
