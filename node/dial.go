@@ -121,6 +121,11 @@ type dialCall struct {
 // dialBy connects to p by kind (onQUIC or onTCP) even where another connection
 // exists, and waits until the swarm has the connection.
 func (n *Node) dialBy(ctx context.Context, p peer.ID, kind carrierSet) error {
+	return n.dialWithin(ctx, p, kind, handshakeTimeout)
+}
+
+// dialWithin is dialBy with a limit for the dial that it begins, if none runs.
+func (n *Node) dialWithin(ctx context.Context, p peer.ID, kind carrierSet, limit time.Duration) error {
 	key := dialKey{p, kind}
 	n.dialing.mu.Lock()
 	call := n.dialing.calls[key]
@@ -131,7 +136,7 @@ func (n *Node) dialBy(ctx context.Context, p peer.ID, kind carrierSet) error {
 		}
 		// The dial belongs to the node: who asked first may go away.
 		if !n.goTracked(func() {
-			ctx, cancel := context.WithTimeout(n.ctx, handshakeTimeout)
+			ctx, cancel := context.WithTimeout(n.ctx, limit)
 			defer cancel()
 			call.err = n.dialOnce(ctx, p, kind)
 			n.dialing.mu.Lock()

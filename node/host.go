@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -32,7 +33,7 @@ const connsPerIP = 64
 
 // newHost makes the libp2p host: QUIC-v1 and TCP with Noise and yamux, no
 // relays, no name look-ups, no default bootstraps, no global metrics.
-func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate) (host.Host, error) {
+func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places) (host.Host, error) {
 	listen := make([]ma.Multiaddr, 0, len(cfg.Listen))
 	for _, s := range cfg.Listen {
 		a, err := parseAddr(s)
@@ -56,6 +57,14 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate) (host.Host
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("resource manager: %w", err), conns.Close())
 	}
+	var h host.Host // libp2p asks before it is made, and afterwards from many goroutines
+	var made atomic.Bool
+	announce := func(addrs []ma.Multiaddr) []ma.Multiaddr {
+		if !made.Load() {
+			return usable(addrs)
+		}
+		return at.announce(addrs, h.Network().ListenAddresses())
+	}
 	opts := []libp2p.Option{
 		libp2p.Identity(key),
 		libp2p.UserAgent(UserAgent),
@@ -66,7 +75,7 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate) (host.Host
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.QUICReuse(newQUICReuse(cfg, socks, g)),
-		libp2p.AddrsFactory(usable),
+		libp2p.AddrsFactory(announce),
 		libp2p.ConnectionGater(g),
 		libp2p.ConnectionManager(conns),
 		libp2p.ResourceManager(resources),
@@ -81,10 +90,11 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate) (host.Host
 	if cfg.Bootstrap {
 		opts = append(opts, libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil))
 	}
-	h, err := libp2p.New(opts...)
+	h, err = libp2p.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("start the network: %w", err)
 	}
+	made.Store(true)
 	if missing := notListening(h, listen); missing != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s: the port is taken, or the address is not this machine's", missing), h.Close())
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,9 @@ type link struct {
 	way     atomic.Pointer[way] // nil while there is none
 	// datagrams is the way by datagrams, chosen or not: checks go there.
 	datagrams atomic.Pointer[way]
+	// hopeless: the way of the moment is by datagrams that do not arrive, and
+	// there is no other.
+	hopeless atomic.Bool
 	// opening is a voice stream that does not stand yet.
 	opening atomic.Pointer[voiceStream]
 	// While the way by datagrams is in doubt, packets go by the stream that
@@ -77,10 +81,13 @@ func (l *link) send(packet []byte) error {
 		w.stream.push(packet, true)
 	} else {
 		second := l.second()
-		if second != nil {
-			second.push(packet, false)
+		err := l.sendDatagram(w, typePacket, packet)
+		if second == nil && err != nil && isAway(err) { // the network is: the stream's may be another
+			second = l.standby.Load()
 		}
-		if !l.sendDatagram(w, typePacket, packet) && second == nil {
+		if second != nil {
+			second.push(packet, err != nil)
+		} else if err != nil {
 			l.stats.droppedSending.Add(1)
 			return nil
 		}
@@ -101,12 +108,18 @@ func (l *link) second() *voiceStream {
 	return l.opening.Load()
 }
 
+// Why a datagram did not go; other reasons are the socket's.
+var (
+	errMoved = errors.New("the peer has moved")
+	errHeld  = errors.New("over the permitted rate")
+)
+
 // sendDatagram seals and sends one datagram to where the QUIC connection
 // sends now, if the gater has allowed that address.
-func (l *link) sendDatagram(w *way, kind byte, payload []byte) bool {
+func (l *link) sendDatagram(w *way, kind byte, payload []byte) error {
 	if w.quic.remote() != w.to {
-		l.session.kick() // the peer has moved: ask the gater first
-		return false
+		l.session.kick() // ask the gater first
+		return errMoved
 	}
 	l.out.mu.Lock()
 	defer l.out.mu.Unlock()
@@ -114,15 +127,15 @@ func (l *link) sendDatagram(w *way, kind byte, payload []byte) bool {
 		l.meter.packets++
 		l.meter.bytes += uint64(len(payload))
 		if !l.rate.take(time.Now(), len(payload)) {
-			return false
+			return errHeld
 		}
 	}
 	b, err := l.out.seal(kind, payload)
 	if err != nil {
 		go l.session.end(errExpired, 0, false) // never with a lock held
-		return false
+		return err
 	}
-	return w.sender.sendTo(b, w.to) == nil
+	return w.sender.sendTo(b, w.to)
 }
 
 // receive takes a datagram that bears our index. It opens b in place.
@@ -252,13 +265,13 @@ func (l *link) forgetRate() {
 func (l *link) sendCheck(w *way, c check) {
 	l.checks.mu.Lock()
 	defer l.checks.mu.Unlock()
-	l.sendDatagram(w, typeCheck, c.appendTo(l.checks.buf[:0]))
+	_ = l.sendDatagram(w, typeCheck, c.appendTo(l.checks.buf[:0])) // no answer will say so
 }
 
 // path is [mesh.Session.Path].
 func (l *link) path() (mesh.Path, bool) {
 	w := l.way.Load()
-	if w == nil {
+	if w == nil || l.hopeless.Load() {
 		return mesh.Path{}, false
 	}
 	p := w.path

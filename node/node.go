@@ -54,6 +54,7 @@ type Node struct {
 	throttle    throttle
 	pings       pings
 	dialing     dialing
+	places      places
 	meeting     *meeting
 	remembered  *remembered // nil without a Memory
 	// booted fires when what was provided has to be again: a peer to start
@@ -107,11 +108,13 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.pings.run = n.goTracked
+	n.places.none = cfg.ListenUDP != nil
+	n.places.look()
 	n.sockets = &sockets{listen: cfg.ListenUDP, handle: n.takeDatagram}
 	if n.sockets.listen == nil {
 		n.sockets.listen = listenKernel
 	}
-	if n.host, err = newHost(&cfg, key, n.sockets, n.gate); err != nil {
+	if n.host, err = newHost(&cfg, key, n.sockets, n.gate, &n.places); err != nil {
 		n.cancel()
 		return nil, err
 	}

@@ -49,6 +49,13 @@ const (
 	// connected by a transport is not any more, and healFor for how long.
 	healMax = 2 * time.Second
 	healFor = time.Minute
+	// healDial is how long one dial may take then. What waits behind the lost
+	// packets of a handshake does not see that the network is back: both QUIC
+	// and TCP double the time to the next try.
+	healDial = 3 * time.Second
+	// rushFor is for how long paths are looked at often when the network under
+	// us has changed.
+	rushFor = 3 * time.Second
 	// talkRate is how many packets a second are voice rather than reports.
 	talkRate = 8
 	// wokenBy is how far the wall clock may run away from the monotonic one
@@ -68,6 +75,7 @@ type pathState struct {
 	dials [2]redial // for QUIC and for TCP
 
 	looked  time.Time
+	rushed  time.Time // when the network under us changed last
 	counted time.Time // when talking was found out
 	sent    uint64    // packets until then
 	talking bool      // voice was sent lately
@@ -141,7 +149,17 @@ func (s *session) look(st *pathState, now time.Time) time.Duration {
 		s.link.checks.forget() // a sleep, or a new time: what was known is old
 	}
 	st.looked = now
-	return s.choose(st, now)
+	if s.rushed.Swap(false) {
+		st.rushed = now
+		for i := range st.dials {
+			st.dials[i].after, st.dials[i].delay = time.Time{}, 0
+		}
+	}
+	next := s.choose(st, now)
+	if now.Sub(st.rushed) < rushFor {
+		next = min(next, checkFast)
+	}
+	return next
 }
 
 // choose looks at the connections there are, and answers when to look again.
@@ -174,11 +192,12 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 	if dg == nil || !good {
 		w = standby
 		if w == nil {
-			w = dg // better than nothing, and nothing else is allowed
+			w = dg // better than nothing, but nothing to call a path
 		}
 		next = min(next, checkFast)
 	}
 	s.link.way.Store(w)
+	s.link.hopeless.Store(dg != nil && !good && w == dg)
 	var by *voiceStream
 	if standby != nil {
 		by = standby.stream
@@ -332,16 +351,16 @@ func (s *session) dialMissing(st *pathState, now time.Time) {
 		if !d.want || now.Before(r.after) {
 			continue
 		}
-		most := upgradeMax
+		most, limit := upgradeMax, handshakeTimeout
 		if now.Sub(r.had) < healFor {
-			most = healMax
+			most, limit = healMax, healDial
 		}
 		r.delay = min(max(2*r.delay, upgradeMin), most)
 		r.after = now.Add(r.delay)
 		s.node.goTracked(func() {
-			ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
+			ctx, cancel := context.WithTimeout(s.ctx, limit)
 			defer cancel()
-			if err := s.node.dialBy(ctx, s.remote, d.kind); err != nil {
+			if err := s.node.dialWithin(ctx, s.remote, d.kind, limit); err != nil {
 				s.node.log.Debug("peer not reached by the wanted transport", "peer", s.Peer(), "transport", transportName(d.kind), "err", err)
 			}
 		})
@@ -349,11 +368,19 @@ func (s *session) dialMissing(st *pathState, now time.Time) {
 }
 
 // forsake closes connections that have been dead for a while, where a living
-// one of their kind has come: what is still tied to them must move.
+// one of their kind has come: what is still tied to them must move. A QUIC
+// connection is closed too when datagrams beside it do not arrive either and a
+// TCP connection lives: then UDP is blocked, and the session's messages, if it
+// is theirs, go on over TCP when the room has opened it anew.
 func (s *session) forsake(st *pathState, now time.Time) {
 	for _, best := range []network.Conn{st.quic, st.tcp} {
 		if best != nil && s.node.pings.silence(best, now) == 0 {
 			s.node.closeDead(s.remote, kindOf(best.RemoteMultiaddr()), now)
+		}
+	}
+	if st.tcp != nil && s.link.datagrams.Load() != nil && s.node.pings.silence(st.tcp, now) < suspectAfter {
+		if good, _ := s.link.checks.judge(now); !good {
+			s.node.closeDead(s.remote, onQUIC, now)
 		}
 	}
 }

@@ -24,6 +24,9 @@ const (
 	// preferred and a new one dialled, and forsakeAfter before the connection
 	// is closed once there is a new one or a new session wants one.
 	suspectAfter = 3 * time.Second
+	// hurriedAfter takes the place of suspectAfter when the network under us
+	// has changed.
+	hurriedAfter = time.Second
 	forsakeAfter = 5 * time.Second
 
 	pingEvery   = time.Second
@@ -45,6 +48,7 @@ type pinging struct {
 	last   time.Time
 	ended  time.Time // when the last ping ended, either way
 	unsure time.Time // when the first ping began that got no answer; zero: none
+	hurry  time.Time // since when an answer is awaited sooner; zero: it is not
 	busy   bool
 	stream network.Stream // used by whoever set busy
 	opened time.Time
@@ -80,7 +84,7 @@ func (p *pings) touch(c network.Conn, now time.Time) {
 		p.mu.Lock()
 		g.busy, g.ended = false, time.Now()
 		if err == nil {
-			g.unsure = time.Time{}
+			g.unsure, g.hurry = time.Time{}, time.Time{}
 		}
 		p.mu.Unlock()
 	}) {
@@ -96,8 +100,19 @@ func (p *pings) silence(c network.Conn, now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g := p.conns[c]
+	if g == nil {
+		return 0
+	}
+	d := g.silence(now)
+	if d < suspectAfter && d > 0 && !g.hurry.IsZero() && now.Sub(g.hurry) >= hurriedAfter {
+		return suspectAfter
+	}
+	return d
+}
+
+func (g *pinging) silence(now time.Time) time.Duration {
 	switch {
-	case g == nil || g.unsure.IsZero():
+	case g.unsure.IsZero():
 		return 0
 	case g.busy:
 		return now.Sub(g.unsure)
@@ -106,12 +121,22 @@ func (p *pings) silence(c network.Conn, now time.Time) time.Duration {
 	}
 }
 
+// hurry asks over all connections anew, and suspects sooner those that do not
+// answer: the network under us has changed.
+func (p *pings) hurry(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range p.conns {
+		g.hurry, g.last = now, time.Time{}
+	}
+}
+
 // vouch notes that c leads to the peer, by another sign than a ping.
 func (p *pings) vouch(c network.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if g := p.conns[c]; g != nil {
-		g.unsure = time.Time{}
+		g.unsure, g.hurry = time.Time{}, time.Time{}
 	}
 }
 

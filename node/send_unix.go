@@ -3,6 +3,7 @@
 package node
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -62,4 +63,19 @@ func (s *rawSend) sendTo(b []byte, to netip.AddrPort) error {
 		return err
 	}
 	return s.err
+}
+
+// isAway tells that a packet could not be sent because the network is not
+// there, as it may be again in a moment.
+func isAway(err error) bool {
+	var no syscall.Errno
+	if !errors.As(err, &no) {
+		return false
+	}
+	switch no {
+	case unix.EPERM, unix.EACCES, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.EHOSTDOWN,
+		unix.ENODEV, unix.ENXIO, unix.EADDRNOTAVAIL, unix.EINVAL, unix.ENOBUFS, unix.ECONNREFUSED:
+		return true
+	}
+	return false
 }

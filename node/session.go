@@ -49,6 +49,7 @@ type session struct {
 	ctx    context.Context // ends when dead
 	cancel context.CancelFunc
 	wake   chan struct{} // something about the path changed
+	rushed atomic.Bool   // the network under us did: do not wait to dial
 	done   chan struct{}
 	// readDone is closed when the reader has seen the stream's end.
 	readDone chan struct{}

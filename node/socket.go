@@ -148,6 +148,34 @@ func (k *kernelSocket) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 	}
 }
 
+// WriteMsgUDP sends a packet of QUIC's. That the network is away for a moment
+// (an interface down, no route, a firewall that says so) is a lost packet to
+// a connection that stands, as it would be one hop further on: quic-go would
+// give the connection up at once. A handshake is told, so that the next
+// address is tried soon.
+func (k *kernelSocket) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
+	n, oobn, err = k.UDPConn.WriteMsgUDP(b, oob, to)
+	if err == nil || !isAway(err) {
+		return n, oobn, err
+	}
+	// It was to leave from the address, or by the interface, that the peer's
+	// first packet came to: they may be gone, and others be there.
+	if rest := withoutSource(oob); len(rest) < len(oob) {
+		n, _, err = k.UDPConn.WriteMsgUDP(b, rest, to)
+		if err == nil || !isAway(err) {
+			return n, len(oob), err
+		}
+	}
+	if len(b) > 0 && b[0]&longHeader == 0 {
+		return len(b), len(oob), nil
+	}
+	return n, oobn, err
+}
+
+// longHeader is the bit of a QUIC packet that belongs to a handshake (RFC 9000
+// section 17.2).
+const longHeader = 0x80
+
 func (k *kernelSocket) sendTo(b []byte, to netip.AddrPort) error { return k.send.sendTo(b, to) }
 
 // Close closes the socket.

@@ -130,6 +130,18 @@ func (t *table) kick(p peer.ID) {
 	}
 }
 
+// rush makes all sessions look at once, and dial what they miss.
+func (t *table) rush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, of := range t.peers {
+		for s := range of {
+			s.rushed.Store(true)
+			s.kick()
+		}
+	}
+}
+
 // closeAll closes the doors and the sessions, and waits until these have said
 // goodbye.
 func (t *table) closeAll() {

@@ -2,20 +2,32 @@ package node
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
-// What a node has put into the DHT goes stale when its addresses change, and
-// when the machine has slept: timers stand still then, and the records it put
-// have run out meanwhile.
+// What the machine does under a node: it changes its addresses, an interface
+// goes and comes back, it sleeps, it is stopped for a while. Then connections
+// that looked well may be dead, and what was put into the DHT says where we
+// were. A look each second costs three calls of the system; a subscription to
+// its events is another one on each system.
 
 const (
-	clockPoll = 10 * time.Second
+	watchEvery = time.Second
 	// clockJump is by how much the clock may differ from the time that passed
 	// before we take it that the machine slept or the clock was set.
 	clockJump = 30 * time.Second
+	// stalledFor is how late a look may be before we take it that the process,
+	// or the machine, stood still.
+	stalledFor = 3 * time.Second
 )
 
 // jumped tells whether the clock went from last to now by another step than
@@ -30,7 +42,7 @@ func jumpedBy(wall, monotonic time.Duration) bool {
 	return off > clockJump || off < -clockJump
 }
 
-// startWatch begins to look for both.
+// startWatch begins to look.
 func (n *Node) startWatch() error {
 	sub, err := n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated))
 	if err != nil {
@@ -38,7 +50,7 @@ func (n *Node) startWatch() error {
 	}
 	watch := func() {
 		defer func() { _ = sub.Close() }() // it only fails when closed twice
-		tick := time.NewTicker(clockPoll)
+		tick := time.NewTicker(watchEvery)
 		defer tick.Stop()
 		last := time.Now()
 		for {
@@ -48,9 +60,11 @@ func (n *Node) startWatch() error {
 				n.booted.fire()
 			case <-tick.C:
 				now := time.Now()
-				if jumped(last, now) {
-					n.log.Debug("the clock has jumped")
-					n.booted.fire()
+				moved := n.places.look()
+				stalled := now.Sub(last)-watchEvery > stalledFor
+				if moved || stalled || jumped(last, now) {
+					n.log.Debug("the network or the time is another", "addresses", moved, "stalled", stalled)
+					n.moved()
 				}
 				last = now
 			case <-n.ctx.Done():
@@ -62,4 +76,93 @@ func (n *Node) startWatch() error {
 		_ = sub.Close()
 	}
 	return nil
+}
+
+// moved doubts all connections: one that does not answer soon is replaced. What
+// was provided is provided again.
+func (n *Node) moved() {
+	n.booted.fire()
+	n.pings.hurry(time.Now())
+	n.table.rush()
+}
+
+// places are the addresses of this machine's interfaces.
+type places struct {
+	none bool // of a simulated network nothing is to be seen here
+
+	mu   sync.Mutex
+	seen string
+	now  []netip.Addr
+	gone map[netip.Addr]bool // that there were since the start
+}
+
+// maxGone bounds what is remembered of addresses: one with privacy extensions
+// has a new one each day.
+const maxGone = 256
+
+// look asks the system, and tells whether something is other than it was.
+func (p *places) look() (changed bool) {
+	if p.none {
+		return false
+	}
+	all, err := net.Interfaces()
+	if err != nil {
+		return false
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	var lines []string
+	for _, i := range all {
+		lines = append(lines, fmt.Sprint(i.Index, i.Name, i.Flags&(net.FlagUp|net.FlagRunning)))
+	}
+	var now []netip.Addr
+	for _, a := range addrs {
+		lines = append(lines, a.String())
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			now = append(now, prefix.Addr().Unmap())
+		}
+	}
+	slices.Sort(lines) // the system promises no order
+	seen := strings.Join(lines, " ")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	changed = p.seen != "" && p.seen != seen
+	for _, a := range p.now {
+		if len(p.gone) < maxGone && !slices.Contains(now, a) {
+			if p.gone == nil {
+				p.gone = make(map[netip.Addr]bool)
+			}
+			p.gone[a] = true
+		}
+	}
+	for _, a := range now {
+		delete(p.gone, a)
+	}
+	p.seen, p.now = seen, now
+	return changed
+}
+
+// announce makes addrs, which libp2p looks up once a minute, those of now:
+// without addresses that are gone, with those that have come. listening is what
+// the node listens on.
+func (p *places) announce(addrs, listening []ma.Multiaddr) []ma.Multiaddr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var here []ma.Multiaddr
+	for _, ip := range p.now {
+		if a, err := manet.FromIP(ip.AsSlice()); err == nil && !ip.IsLinkLocalUnicast() {
+			here = append(here, a)
+		}
+	}
+	if len(here) > 0 {
+		if resolved, err := manet.ResolveUnspecifiedAddresses(listening, here); err == nil {
+			addrs = slices.Concat(addrs, resolved)
+		}
+	}
+	return usable(slices.DeleteFunc(ma.Unique(slices.Clone(addrs)), func(a ma.Multiaddr) bool {
+		ip, ok := ipOf(a)
+		return ok && p.gone[ip]
+	}))
 }

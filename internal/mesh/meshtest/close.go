@@ -151,7 +151,7 @@ func concurrent(t *testing.T, nets []mesh.Network) {
 		peer := nets[(i+1)%len(nets)]
 		for range 2 {
 			wg.Go(func() {
-				for range 5 {
+				for i := range 5 {
 					s, err := n.Open(ctx, peer.Self(), door(1))
 					if err != nil {
 						t.Errorf("open: %v", err)
@@ -170,6 +170,10 @@ func concurrent(t *testing.T, nets []mesh.Network) {
 					}
 					wg.Go(func() {
 						time.Sleep(50 * time.Millisecond)
+						for i == 0 && packets.Load() == 0 && ctx.Err() == nil {
+							_ = s.SendPacket(numbered(1, 100)) // a stream may take a while to stand
+							time.Sleep(5 * time.Millisecond)
+						}
 						s.Retire()
 						_ = s.Close()
 					})
