@@ -42,8 +42,8 @@ type allowance struct{ rate, burst float64 }
 var allowances = [resources]allowance{
 	openings:     {rate: 32, burst: 128},
 	attempts:     {rate: 8, burst: 64},
-	gossipBytes:  {rate: 384 << 10, burst: 1 << 20},
-	lookupBytes:  {rate: 64 << 10, burst: 512 << 10},
+	gossipBytes:  {rate: 384 << 10, burst: 512 << 10},
+	lookupBytes:  {rate: 64 << 10, burst: 256 << 10},
 	otherBytes:   {rate: 32 << 10, burst: 128 << 10},
 	sessionBytes: {rate: 2 << 20, burst: 4 << 20},
 	voiceBytes:   {rate: 2 << 20, burst: 2 << 20},
@@ -59,7 +59,7 @@ const (
 
 	// A peer that has been over an allowance for floodPatience, never below it
 	// for floodCalm, floods.
-	floodPatience = time.Second
+	floodPatience = 800 * time.Millisecond
 	floodCalm     = 500 * time.Millisecond
 
 	// maxWait is the longest that one read is held up.

@@ -453,3 +453,40 @@ func TestRecordStore(t *testing.T) {
 		t.Errorf("left: %d records, %d keys, %d peers", r.count, len(r.byKey), len(r.byPeer))
 	}
 }
+
+// TestDoorstep: a flood of first packets leaves quic-go with few, and others
+// with their turn.
+func TestDoorstep(t *testing.T) {
+	at := func(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), 9) }
+	var d doorstep
+	passed := 0
+	for i := range 100_000 { // one source, two seconds
+		if d.pass(0xc3, at("44.0.0.1"), epoch.Add(time.Duration(i)*20*time.Microsecond)) {
+			passed++
+		}
+	}
+	if most := int(stepOfOne.burst + 2*stepOfOne.rate); passed > most || passed < most-2 {
+		t.Errorf("%d of one source, want %d", passed, most)
+	}
+	now := epoch.Add(2 * time.Second)
+	for range 200 { // a household, both of whose transports start again
+		if !d.pass(0xc3, at("44.0.0.2"), now) {
+			t.Fatal("another source is refused")
+		}
+	}
+	passed = 0
+	for i := range 200_000 { // as many sources as packets, two seconds
+		if d.pass(0xe3, netip.AddrPortFrom(netip.AddrFrom4([4]byte{45, byte(i >> 16), byte(i >> 8), byte(i)}), 9), now.Add(time.Duration(i)*10*time.Microsecond)) {
+			passed++
+		}
+		if !d.pass(0x40, at("44.0.0.1"), now) {
+			t.Fatal("a packet of a connection is refused")
+		}
+	}
+	if most := int(stepOfAll.burst + 2*stepOfAll.rate); passed > most || len(d.by) > stepSources {
+		t.Errorf("%d of all sources, want %d; %d are known", passed, most, len(d.by))
+	}
+	if !d.pass(0xc3, at("44.0.0.3"), now.Add(5*time.Second)) {
+		t.Error("the step is crowded for ever")
+	}
+}
