@@ -166,15 +166,15 @@ func (k *kernelSocket) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int,
 			return n, len(oob), err
 		}
 	}
-	if len(b) > 0 && b[0]&longHeader == 0 {
+	if len(b) > 0 && b[0]&handshakeBit == 0 {
 		return len(b), len(oob), nil
 	}
 	return n, oobn, err
 }
 
-// longHeader is the bit of a QUIC packet that belongs to a handshake (RFC 9000
+// handshakeBit is the bit of a QUIC packet that belongs to a handshake (RFC 9000
 // section 17.2).
-const longHeader = 0x80
+const handshakeBit = 0x80
 
 func (k *kernelSocket) sendTo(b []byte, to netip.AddrPort) error { return k.send.sendTo(b, to) }
 
