@@ -47,6 +47,8 @@ type candidate struct {
 	heard  time.Time // when we last heard of it, by whomever
 	spoke  time.Time // when it last said something itself
 	missed time.Time // until when it is sought eagerly
+	// vanished: it was here, and ceased to be without a goodbye.
+	vanished bool
 	parted time.Time // when a session with it last ended
 
 	opening bool
@@ -128,30 +130,50 @@ func (r *Room) lives(id mesh.PeerID, now time.Time) {
 		return
 	}
 	c.heard, c.spoke = now, now
-	if together {
-		return
+	if news && c.vanished {
+		r.reappeared(c, now)
 	}
 	switch {
-	case c.opening && news:
-		c.stale = c.dialled.Add(dialFresh)
-		r.redial()
+	case together:
+	case news:
+		r.hurry(c, now)
 	case c.opening:
 		if now.Sub(c.dialled) >= dialStale {
 			c.stale = now
 			r.redial()
 		}
-	case news:
-		r.soon(c, now)
 	case c.next.Sub(now) > openLiving:
 		c.next = now.Add(r.jitter(openLiving/2, openLiving/2))
 		r.redial()
 	}
 }
 
+// hurry is soon, and begins a dial anew that began while there was no way.
+func (r *Room) hurry(c *candidate, now time.Time) {
+	if c.opening {
+		c.stale = c.dialled.Add(dialFresh)
+		r.redial()
+		return
+	}
+	r.soon(c, now)
+}
+
 // miss is told that somebody is not there any more who said no goodbye.
 func (r *Room) miss(id mesh.PeerID, now time.Time) {
 	if c := r.seeking.candidates[id]; c != nil {
-		c.missed = now.Add(missedFor)
+		c.vanished, c.missed = true, now.Add(missedFor)
+	}
+}
+
+// reappeared is told that somebody who had vanished is there again: so are,
+// maybe, the others that vanished, for one reason; and they may not know of us.
+func (r *Room) reappeared(c *candidate, now time.Time) {
+	c.vanished = false
+	r.surface(now)
+	for id, o := range r.seeking.candidates {
+		if o != c && o.vanished && !r.sessionsWith(id) {
+			r.hurry(o, now)
+		}
 	}
 }
 
@@ -159,7 +181,7 @@ func (r *Room) miss(id mesh.PeerID, now time.Time) {
 // again soon: it is not sought, until it speaks.
 func (r *Room) farewell(id mesh.PeerID) {
 	if c := r.seeking.candidates[id]; c != nil {
-		c.spoke, c.missed, c.fails = time.Time{}, time.Time{}, openTired
+		c.spoke, c.missed, c.vanished, c.fails = time.Time{}, time.Time{}, false, openTired
 	}
 }
 

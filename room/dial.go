@@ -229,11 +229,17 @@ func (r *Room) redial() {
 
 // met is told that a session with a peer has been opened in full.
 func (r *Room) met(id mesh.PeerID) {
-	if c := r.seeking.candidates[id]; c != nil {
-		c.fails, c.missed = 0, time.Time{}
-	} else {
+	now := time.Now()
+	c := r.seeking.candidates[id]
+	if c == nil {
 		r.heardOf(mesh.Peer{ID: id}, wordOwn, true)
+		return
 	}
+	if c.vanished && now.Sub(c.spoke) >= silence {
+		r.reappeared(c, now)
+	}
+	c.heard, c.spoke = now, now
+	c.fails, c.missed, c.vanished = 0, time.Time{}, false
 }
 
 // parted is told that a session with a peer has ended: it is dialled again,
@@ -246,7 +252,7 @@ func (r *Room) parted(id mesh.PeerID) {
 	}
 	c.parted = now
 	if c.fails < openTired && r.isHere(id) {
-		c.missed = now.Add(missedFor)
+		r.miss(id, now)
 	}
 	if !c.opening {
 		r.backOff(id, c, now)
@@ -261,7 +267,8 @@ func (r *Room) broke(id mesh.PeerID) {
 	if c == nil {
 		return
 	}
-	c.parted, c.missed, c.fails = now, now.Add(missedFor), 0
+	r.miss(id, now)
+	c.parted, c.fails = now, 0
 	if !c.opening {
 		if c.next = now; r.peer > id {
 			c.next = now.Add(yield)

@@ -99,6 +99,28 @@ func TestSplitHealsSoon(t *testing.T) {
 	}
 }
 
+// TestSplitHealsWithoutGossip: where the split has taken all gossip with it, as
+// it does with the connections that bore it, those who vanished are found by
+// the dials alone, and the first one found has the others sought at once.
+func TestSplitHealsWithoutGossip(t *testing.T) {
+	for _, apart := range []time.Duration{20, 30, 60} {
+		onStage(t, lan, func(t *testing.T, s *stage) {
+			s.memory.Node(nil)
+			for i := range 8 {
+				s.enter(fmt.Sprint("p", i), func(c *Config) {
+					c.Random = rand.NewPCG(uint64(i), 1)
+					c.Network = deaf{c.Network}
+				})
+			}
+			s.gather(10 * time.Second)
+			s.split()
+			time.Sleep(apart * time.Second)
+			s.memory.Heal()
+			t.Logf("one room after %v", s.gather(6*time.Second))
+		})
+	}
+}
+
 // TestShowsItselfWithinBounds: somebody who makes up peers that are heard for
 // the first time does not have others publish without end.
 func TestShowsItselfWithinBounds(t *testing.T) {
