@@ -29,6 +29,9 @@ type request struct {
 	Verb string `json:"verb"`
 	// Room picks a room by id or name; empty: the only one.
 	Room string `json:"room,omitempty"`
+	// Member and Volume are for the verb volume.
+	Member string `json:"member,omitempty"`
+	Volume string `json:"volume,omitempty"`
 }
 
 // control is the server of the control socket.

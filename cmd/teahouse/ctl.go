@@ -18,10 +18,13 @@ import (
 
 // ctlCmd steers a running node.
 type ctlCmd struct {
-	Status ctlVerb `cmd:"" help:"Show the node, its rooms, who is there and how they are reached."`
-	Mute   ctlVerb `cmd:"" help:"Mute the microphone."`
-	Unmute ctlVerb `cmd:"" help:"Unmute the microphone."`
-	Leave  ctlVerb `cmd:"" help:"Leave the room."`
+	Status   ctlVerb   `cmd:"" help:"Show the node, its rooms, who is there and how they are reached."`
+	Mute     ctlVerb   `cmd:"" help:"Mute the microphone."`
+	Unmute   ctlVerb   `cmd:"" help:"Unmute the microphone."`
+	Deafen   ctlVerb   `cmd:"" help:"Hear nobody, and mute the microphone."`
+	Undeafen ctlVerb   `cmd:"" help:"Hear again; the microphone is as it was before."`
+	Volume   ctlVolume `cmd:"" help:"Hear one person louder or softer; this node remembers it."`
+	Leave    ctlVerb   `cmd:"" help:"Leave the room."`
 }
 
 type ctlVerb struct {
@@ -29,10 +32,26 @@ type ctlVerb struct {
 	Room string `placeholder:"ID|NAME" help:"Room that is meant, where the node is in several."`
 }
 
+type ctlVolume struct {
+	ctlVerb
+	Member string `arg:"" name:"m" help:"Who: the nickname, or 8 or more letters that the member key begins with."`
+	Volume string `arg:"" name:"db" help:"Decibels from -60 (silent) to 24, 0 for as they come; or mute, or unmute."`
+}
+
 // Run sends the verb and prints the answer: always one JSON object on standard
 // output, whatever happens.
 func (c *ctlVerb) Run(parsed *kong.Context) error {
-	r, err := c.ask(parsed.Selected().Name)
+	return c.send(request{Verb: parsed.Selected().Name})
+}
+
+// Run is as ctlVerb's.
+func (c *ctlVolume) Run() error {
+	return c.send(request{Verb: "volume", Member: c.Member, Volume: c.Volume})
+}
+
+func (c *ctlVerb) send(q request) error {
+	q.Room = c.Room
+	r, err := c.ask(q)
 	if err != nil {
 		r = replyOf(err)
 	}
@@ -43,12 +62,12 @@ func (c *ctlVerb) Run(parsed *kong.Context) error {
 	return nil
 }
 
-func (c *ctlVerb) ask(verb string) (reply, error) {
+func (c *ctlVerb) ask(q request) (reply, error) {
 	dirs, err := (&homeFlags{Home: c.Home}).dirs()
 	if err != nil {
 		return reply{}, err
 	}
-	return ask(dirs, request{Verb: verb, Room: c.Room})
+	return ask(dirs, q)
 }
 
 // errNoNode: no node runs on the home.

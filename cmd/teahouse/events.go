@@ -144,6 +144,20 @@ type mutedEvent struct {
 	On bool `json:"on"`
 }
 
+// deafEvent tells views that nothing is played here, or everything again.
+type deafEvent struct {
+	head
+	On bool `json:"on"`
+}
+
+// warningEvent: something that a person should change. Code is muted (they
+// talk while muted) or clipping.
+type warningEvent struct {
+	head
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
 // replyEvent answers a verb that came in on standard input.
 type replyEvent struct {
 	head

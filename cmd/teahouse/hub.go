@@ -74,6 +74,8 @@ func (h *hub) remember(e event, l line) {
 		keep("joined", true)
 	case mutedEvent:
 		keep("muted", true)
+	case deafEvent:
+		keep("deaf", e.On)
 	case memberEvent:
 		keep("member "+e.Member, e.State != "out")
 		if e.State == "changed" { // for a late view they are there, not changed

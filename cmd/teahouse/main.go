@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,7 +59,7 @@ func run(args []string) int {
 	if err != nil {
 		panic(err) // the grammar is wrong: a mistake of ours
 	}
-	parsed, err := parse(parser, args)
+	parsed, err := parse(parser, numbers(args))
 	switch {
 	case exited >= 0:
 		return exitDone // --help
@@ -80,6 +81,20 @@ func run(args []string) int {
 	}
 	return code
 }
+
+// numbers gives arguments like -6 a minus sign that is not the hyphen of a
+// flag: no flag begins with a digit.
+func numbers(args []string) []string {
+	args = slices.Clone(args)
+	for i, arg := range args {
+		if len(arg) > 1 && arg[0] == '-' && (arg[1] == '.' || arg[1] >= '0' && arg[1] <= '9') {
+			args[i] = minus + arg[1:]
+		}
+	}
+	return args
+}
+
+const minus = "\u2212"
 
 // helpShown unwinds kong after --help.
 type helpShown struct{}

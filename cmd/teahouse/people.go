@@ -20,6 +20,8 @@ type people struct {
 	name       string // of the room; empty while in none
 	muted      bool
 	silent     bool // no microphone
+	deaf       bool
+	self       string // our member key
 	members    map[string]*personLine
 	order      []string // who speaks now, by when they began
 	lastSpoke  string
@@ -83,6 +85,10 @@ func (p *people) show(text []byte, now time.Time) {
 		p.recording(&e)
 	case "link":
 		p.link(&e)
+	case "deaf":
+		p.setDeaf(e.On)
+	case "warning":
+		p.say(styleAlarm, "! ", plain(e.Message))
 	case "device":
 		p.device(&e)
 	case "error":
@@ -120,7 +126,7 @@ func (p *people) listening(e *decoded) {
 }
 
 func (p *people) joined(e *decoded) {
-	p.name, p.muted, p.silent = plain(e.Name), e.Muted, e.ListenOnly
+	p.name, p.muted, p.silent, p.self, p.deaf = plain(e.Name), e.Muted, e.ListenOnly, e.Member, false
 	with := "nobody else is here yet"
 	switch {
 	case e.Others == 1:
@@ -163,6 +169,18 @@ func (p *people) setMuted(muted bool) {
 		hint = " Press m to mute."
 	}
 	p.say(styleLive, "You are LIVE: everybody here hears you.", hint)
+}
+
+func (p *people) setDeaf(deaf bool) {
+	if p.name == "" || deaf == p.deaf {
+		return
+	}
+	p.deaf = deaf
+	if deaf {
+		p.say(styleAlarm, "You are DEAF: you hear nobody. `teahouse ctl undeafen` ends it.")
+		return
+	}
+	p.say(styleLive, "You hear everybody again.")
 }
 
 func (p *people) member(e *decoded) {
@@ -227,6 +245,9 @@ func (p *people) recording(e *decoded) {
 const speakAgain = 30 * time.Second
 
 func (p *people) speaking(e *decoded, now time.Time) {
+	if e.Member == p.self {
+		return // they know
+	}
 	p.stopSpeaking(e.Member)
 	if !e.On {
 		return
@@ -344,6 +365,9 @@ func (p *people) bottom() {
 		state, key = p.screen.paint(styleBold, " LISTENING "), ""
 	case p.muted:
 		state, key = p.screen.paint(styleAlarm, " MUTED "), "m unmute"
+	}
+	if p.deaf {
+		state += p.screen.paint(styleAlarm, " DEAF ")
 	}
 	parts := []string{state + " " + p.name, fmt.Sprintf("%d here", len(p.members)+1)}
 	if n := p.recorders(); n != "" {

@@ -33,6 +33,8 @@ type seat struct {
 	quit   context.CancelFunc
 	tasks  sync.WaitGroup
 	once   sync.Once
+	ears   listening
+	own    *ownSpeech
 
 	micEnded      chan error // 1: the microphone has ended
 	speakerFailed chan error // 1
@@ -58,6 +60,7 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 	seat := &seat{
 		house: h, id: id, name: name, silent: s.silent, sound: s,
 		ended: make(chan struct{}), micEnded: make(chan error, 1), speakerFailed: make(chan error, 1),
+		own: newOwnSpeech(),
 	}
 	seat.nick = nickname(f.Nick, h.settings.Nick, room.Member(member.Key.Public().(ed25519.PublicKey)))
 	holdFor := f.MicAfter
@@ -70,6 +73,8 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 		OnSpeaking: func(id room.ID, m room.Member, on bool) {
 			h.hub.publish(speakingEvent{headOf("speaking", time.Now(), id.String()), memberText(m), on})
 		},
+		OnOwnSpeaking:   seat.own.changed,
+		OnClipping:      seat.own.clip,
 		OnMicrophoneEnd: func(err error) { seat.micEnded <- err },
 		OnSpeakerFailed: func(err error) { seat.speakerFailed <- err },
 		Log:             h.log,
@@ -80,6 +85,9 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 	seat.voice = v
 	muted := f.Muted || s.silent
 	seat.place = v.Sit(id, muted)
+	if err := seat.recall(); err != nil {
+		return nil, errors.Join(err, v.Close())
+	}
 	seat.room, err = room.Join(ctx, room.Config{
 		Network: h.node, Secret: secret, Key: member.Key,
 		Instance: member.Instance, RaiseInstance: member.Raise,
@@ -163,6 +171,10 @@ func (s *seat) report(ctx context.Context) {
 			return
 		case err := <-s.speakerFailed:
 			s.loseSpeaker(err)
+		case on := <-s.own.changes:
+			s.tellSpeech(on, time.Now())
+		case <-s.own.clipped:
+			s.warn("clipping", "your microphone is too loud and distorts: turn it down, or speak from further away")
 		case now := <-tick.C:
 			links := map[room.Member]room.LinkInfo{}
 			for _, l := range s.room.Links() {
@@ -203,6 +215,9 @@ func (s *seat) setMuted(muted bool) error {
 		return err
 	}
 	s.house.hub.publish(mutedEvent{headOf("muted", time.Now(), s.id.String()), muted})
+	if muted {
+		s.own.changed(false)
+	}
 	return nil
 }
 

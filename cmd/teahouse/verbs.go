@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"teahouse/room"
@@ -51,6 +52,12 @@ func (h *house) do(q request) reply {
 		return st.mute(false)
 	case "toggle":
 		return st.mute(!st.place.Muted())
+	case "deafen":
+		return st.deafen()
+	case "undeafen":
+		return st.undeafen()
+	case "volume":
+		return st.setVolume(q.Member, q.Volume)
 	case "leave":
 		if h.leaveEnds {
 			h.stop(errAsked)
@@ -59,7 +66,28 @@ func (h *house) do(q request) reply {
 		h.leave()
 		return okay("left %s", st.name)
 	}
-	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute or leave", q.Verb)}
+	return noVerb(q.Verb)
+}
+
+func noVerb(verb string) reply {
+	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute, deafen, undeafen, volume M DB or leave", verb)}
+}
+
+// parseVerb reads a verb as it stands on a line.
+func parseVerb(line string) (request, bool) {
+	verb, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	rest = strings.TrimSpace(rest)
+	q := request{Verb: verb}
+	switch verb {
+	case "status", "mute", "unmute", "deafen", "undeafen", "leave":
+		return q, rest == ""
+	case "volume": // nicknames may have spaces
+		if i := strings.LastIndexByte(rest, ' '); i > 0 {
+			q.Member, q.Volume = strings.TrimSpace(rest[:i]), rest[i+1:]
+			return q, true
+		}
+	}
+	return q, false
 }
 
 // pick finds the room that is meant.
@@ -82,6 +110,9 @@ func (s *seat) mute(muted bool) reply {
 			return okay("there is no microphone here: nobody hears you")
 		}
 		return refused("there is no microphone here: start again with --mic to speak")
+	}
+	if !muted {
+		s.setDeaf(false) // nobody talks to a room they do not hear
 	}
 	if err := s.setMuted(muted); err != nil {
 		return replyOf(err)
@@ -111,6 +142,7 @@ type roomStatus struct {
 	Member     string         `json:"member"`
 	Nick       string         `json:"nick"`
 	Muted      bool           `json:"muted"`
+	Deaf       bool           `json:"deaf"` // nothing is played here
 	ListenOnly bool           `json:"listen_only"`
 	Recording  bool           `json:"recording"`
 	Hearers    int            `json:"hearers"` // who hear what we say
@@ -132,6 +164,8 @@ type memberStatus struct {
 	Remote         string  `json:"remote"`
 	RTTms          float64 `json:"rtt_ms"`
 	Hears          bool    `json:"hears"`
+	VolumeDB       float64 `json:"volume_db"`  // how loud they are here
+	MutedHere      bool    `json:"muted_here"` // by the verb volume
 }
 
 func (h *house) status() reply {
@@ -149,7 +183,7 @@ func (h *house) status() reply {
 func (s *seat) status() roomStatus {
 	out := roomStatus{
 		Room: s.id.String(), Name: s.name, Member: memberText(s.room.Self()), Nick: s.nick, Muted: s.place.Muted(),
-		ListenOnly: s.silent, Recording: s.sound.recorder, Hearers: s.room.Hearers(), Level: int(s.voice.Level()),
+		Deaf: s.voice.Deaf(), ListenOnly: s.silent, Recording: s.sound.recorder, Hearers: s.room.Hearers(), Level: int(s.voice.Level()),
 		Members: []memberStatus{},
 	}
 	links := map[room.Member]room.LinkInfo{}
@@ -161,6 +195,7 @@ func (s *seat) status() roomStatus {
 			continue
 		}
 		l := links[m.Member]
+		volume := s.volume(m.Member)
 		state := "down"
 		if l.Up {
 			state = "up"
@@ -169,6 +204,7 @@ func (s *seat) status() roomStatus {
 			Member: memberText(m.Member), Nick: m.Nick, Role: m.Role, Muted: m.Muted, ListenOnly: m.ListenOnly,
 			Recording: m.Recording, AllowRecording: m.AllowRecording, Link: state, Path: pathWord(l.Path),
 			Transport: l.Path.Transport, Remote: l.Path.Remote, RTTms: ms(l.RTT), Hears: l.Hears,
+			VolumeDB: volume.Decibels, MutedHere: volume.Muted,
 		})
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,8 @@ func TestEventFields(t *testing.T) {
 			`"kind":"microphone","state":"up","name":"USB[2J","replaced":true,"period_ms":5,"reason":"gone"}`,
 		},
 		{newDevice(portaudio.Event{Err: errors.New("gone")}, at), `"kind":"speaker","state":"down","name":"","replaced":false,"period_ms":0,"reason":"gone"}`},
+		{deafEvent{head: headOf("deaf", at, "r")}, `"event":"deaf","room":"r","on":false}`},
+		{warningEvent{headOf("warning", at, "r"), "muted", "m"}, `"event":"warning","room":"r","code":"muted","message":"m"}`},
 		{errorEvent{head: headOf("error", at, "")}, `"event":"error","code":"","message":""}`},
 		{listeningEvent{head: headOf("listening", at, ""), Addrs: []string{}}, `"peer":"","addrs":[]}`},
 		{leftEvent{head: headOf("left", at, "r")}, `"event":"left","room":"r","code":"","message":""}`},
@@ -180,7 +183,7 @@ func TestPeopleLines(t *testing.T) {
 	p := newPeople(s, true, false)
 	now := time.Now()
 	show := func(e event) { p.show(encode(e), now) }
-	show(joinedEvent{head: headOf("joined", now, "r"), Name: "tea", Nick: "Me", Others: 2, Muted: true, Recording: true})
+	show(joinedEvent{head: headOf("joined", now, "r"), Name: "tea", Member: "me", Nick: "Me", Others: 2, Muted: true, Recording: true})
 	show(member("in", "aaaaaaaaaaaa", "Ada"))
 	second := member("in", "bbbbbbbbbbbb", "Ada")
 	second.Recording = true
@@ -206,6 +209,11 @@ func TestPeopleLines(t *testing.T) {
 		e.head = headOf("device", now, "")
 		show(e)
 	}
+	show(speakingEvent{headOf("speaking", now, "r"), "me", true}) // they know
+	show(warningEvent{headOf("warning", now, "r"), "muted", "you are muted\x1b[2J"})
+	show(deafEvent{headOf("deaf", now, "r"), true})
+	show(deafEvent{headOf("deaf", now, "r"), true})
+	show(deafEvent{headOf("deaf", now, "r"), false})
 	show(member("out", "aaaaaaaaaaaa", "Eve"))
 	show(leftEvent{head: headOf("left", now, "r")})
 	want := `You are in tea as Me; 2 others are here.
@@ -226,10 +234,38 @@ You are LIVE: everybody here hears you. Press m to mute.
   your speaker is there again: headset
 ! your microphone is gone: nobody hears you until it, or another, is there
   your microphone is there again: mic
+! you are muted[2J
+You are DEAF: you hear nobody. ` + "`teahouse ctl undeafen`" + ` ends it.
+You hear everybody again.
 - Eve[2J has left
 You have left.
 `
 	if got := out.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestParseVerb(t *testing.T) {
+	for line, want := range map[string]request{
+		"mute":                   {Verb: "mute"},
+		" undeafen ":             {Verb: "undeafen"},
+		"volume Bo -6":           {Verb: "volume", Member: "Bo", Volume: "-6"},
+		"volume  Ada L.  unmute": {Verb: "volume", Member: "Ada L.", Volume: "unmute"},
+	} {
+		if got, ok := parseVerb(line); !ok || got != want {
+			t.Errorf("%q: %+v, %v", line, got, ok)
+		}
+	}
+	for _, line := range []string{"", "dance", "mute now", "volume", "volume Bo", "check", "watch", "toggle"} {
+		if got, ok := parseVerb(line); ok {
+			t.Errorf("%q: %+v", line, got)
+		}
+	}
+}
+
+func TestNumbersAreNoFlags(t *testing.T) {
+	in := []string{"ctl", "volume", "-12.5", "--home", "-x", "-", "-.5", "--5"}
+	if got := numbers(in); !slices.Equal(got, []string{"ctl", "volume", "−12.5", "--home", "-x", "-", "−.5", "--5"}) || in[2] != "-12.5" {
+		t.Errorf("%q of %q", got, in)
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
@@ -111,12 +110,12 @@ func (t *talk) readVerbs(ctx context.Context, answer func(verb string)) {
 // answer carries out a verb of standard input; the answer is an event.
 func (t *talk) answer(verb string) { t.hub.publish(newReply(verb, t.verb(verb))) }
 
-func (t *talk) verb(verb string) reply {
-	switch verb {
-	case "status", "mute", "unmute", "leave":
-		return t.house.do(request{Verb: verb})
+func (t *talk) verb(line string) reply {
+	q, ok := parseVerb(line)
+	if !ok {
+		return noVerb(line)
 	}
-	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute or leave", verb)}
+	return t.house.do(q)
 }
 
 // takeKeyboard tells whether single keys can be taken.
