@@ -191,60 +191,15 @@ func close5(got, want []float32) bool {
 
 func TestGateAllocates(t *testing.T) {
 	b := sounding(-20, 0)
-	var w Watch
 	for _, mode := range []GateMode{GateOpen, GateVoice, GatePTT} {
 		g := Gate{Mode: mode}
 		n := 0
 		if a := testing.AllocsPerRun(100, func() {
 			n++
 			g.Step(b, n%7 == 0)
-			w.Step(b, n%2 == 0)
 		}); a != 0 {
 			t.Errorf("%v: %v allocations", mode, a)
 		}
-	}
-}
-
-func TestWatch(t *testing.T) {
-	warned := func(w *Watch, muted bool, levels ...float64) (warnings []Warning) {
-		for i, l := range levels {
-			b := sounding(l, i)
-			for j := range b {
-				b[j] = max(-1, min(b[j], 1))
-			}
-			if x := w.Step(b, muted); x != NoWarning {
-				warnings = append(warnings, x)
-			}
-		}
-		return warnings
-	}
-	var w Watch
-	warned(&w, true, repeat(-70, 100)...)
-	if got := warned(&w, false, repeat(-20, 300)...); len(got) != 0 {
-		t.Errorf("someone who is not muted is warned: %v", got)
-	}
-	warned(&w, true, repeat(-70, 100)...)
-	if got := warned(&w, true, repeat(-20, 20)...); len(got) != 0 {
-		t.Errorf("a cough of 0.2 s warns: %v", got)
-	}
-	warned(&w, true, repeat(-70, 200)...)
-	if got := warned(&w, true, repeat(-20, 300)...); len(got) != 1 || got[0] != TalksMuted {
-		t.Errorf("talk of 3 s while muted: %v", got)
-	}
-	w = Watch{}
-	if got := warned(&w, true, repeat(-20, 1000)...); len(got) != 0 {
-		t.Errorf("noise that lasts warns: %v", got)
-	}
-
-	w = Watch{}
-	if got := warned(&w, false, repeat(-3.1, 300)...); len(got) != 0 {
-		t.Errorf("a sine of full scale is called clipped: %v", got)
-	}
-	if got := warned(&w, false, repeat(3, 300)...); len(got) != 1 || got[0] != Clips {
-		t.Errorf("3 s of clipping: %v", got)
-	}
-	if got := warned(&w, false, repeat(3, 1000)...); len(got) != 1 {
-		t.Errorf("10 s more of it: %v", got)
 	}
 }
 

@@ -14,24 +14,24 @@ struct teahouse_speex {
 	spx_int16_t far[frame], near[frame], out[frame];
 };
 
-teahouse_speex *teahouse_speex_new(int echo, int noise, int tail, int suppress) {
+teahouse_speex *teahouse_speex_new(int tail, int suppress) {
 	teahouse_speex *s = calloc(1, sizeof *s);
 	if (s == NULL) return NULL;
+	spx_int32_t off = 0, on = 1, db = suppress, hz = rate;
+	if (tail > 0) {
+		s->echo = speex_echo_state_init(frame, tail);
+		if (s->echo == NULL) goto fail;
+		speex_echo_ctl(s->echo, SPEEX_ECHO_SET_SAMPLING_RATE, &hz);
+	}
 	s->rest = speex_preprocess_state_init(frame, rate);
 	if (s->rest == NULL) goto fail;
-	spx_int32_t off = 0, on = 1, db = noise ? suppress : 0, hz = rate;
 	// With the denoiser off it would not take the residual echo away either;
 	// at 0 dB it leaves the noise.
 	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_DENOISE, &on);
 	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_NOISE_SUPPRESS, &db);
 	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_AGC, &off);
 	speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_DEREVERB, &off);
-	if (echo) {
-		s->echo = speex_echo_state_init(frame, tail);
-		if (s->echo == NULL) goto fail;
-		speex_echo_ctl(s->echo, SPEEX_ECHO_SET_SAMPLING_RATE, &hz);
-		speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_ECHO_STATE, s->echo);
-	}
+	if (s->echo != NULL) speex_preprocess_ctl(s->rest, SPEEX_PREPROCESS_SET_ECHO_STATE, s->echo);
 	return s;
 fail:
 	teahouse_speex_free(s);

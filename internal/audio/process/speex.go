@@ -28,8 +28,14 @@ const (
 type speexEngine struct{ state *C.teahouse_speex }
 
 func newSpeex(echo, noise bool) (engine, error) {
-	number := map[bool]C.int{true: 1}
-	state := C.teahouse_speex_new(number[echo], number[noise], speexTail, speexNoise)
+	tail, suppress := 0, 0
+	if echo {
+		tail = speexTail
+	}
+	if noise {
+		suppress = speexNoise
+	}
+	state := C.teahouse_speex_new(C.int(tail), C.int(suppress))
 	if state == nil {
 		return nil, errors.New("speexdsp cannot be set up: no memory")
 	}

@@ -6,8 +6,9 @@
 typedef struct teahouse_speex teahouse_speex;
 
 // NULL where there is no memory. tail is how much echo is cancelled, in
-// samples at 48 kHz; suppress is what is taken from noise, in dB, negative.
-teahouse_speex *teahouse_speex_new(int echo, int noise, int tail, int suppress);
+// samples at 48 kHz, 0 for none; suppress is what is taken from noise, in dB,
+// negative, 0 for none.
+teahouse_speex *teahouse_speex_new(int tail, int suppress);
 
 // 10 ms at 48 kHz of one channel, -1 to 1. far is what the speaker plays; near
 // is changed in place.
