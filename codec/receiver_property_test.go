@@ -165,12 +165,29 @@ func TestTargetRule(t *testing.T) {
 			}
 			return count
 		}
-		most := n / 100
+		most := (n+1)/200 - 1 // this is never a clean path
 		if later(w.need) > most {
 			t.Errorf("seed %d: %d frames of %d later than %v", seed, later(w.need), n, time.Duration(w.need))
 		}
 		if w.need > 0 && later(w.need-1) <= most {
 			t.Errorf("seed %d: %v is more than needed", seed, time.Duration(w.need))
+		}
+	}
+}
+
+// One hiccup in four seconds does not move the target of a clean path, two do.
+func TestOneHiccupPasses(t *testing.T) {
+	for hiccups, want := range []bool{false, false, true} {
+		var w delayWindow
+		for i := range 200 {
+			rel := int64(0)
+			if i >= 100 && i < 100+10*hiccups && i%10 == 0 {
+				rel = 60e6
+			}
+			w.add(rel, int64(i)*20e6, true)
+		}
+		if got := w.need > 0; got != want {
+			t.Errorf("after %d hiccups the path needs %v", hiccups, time.Duration(w.need))
 		}
 	}
 }

@@ -31,6 +31,7 @@ const (
 	excessMuch    = 80e6
 	spareNeed     = 2e6  // ns that the target has beyond what was needed
 	urgentShare   = 0.03 // of frames that come late
+	soonShare     = 0.01 // the same: enough to be made good within seconds
 )
 
 // slack is how a frame that begins at the joint stands to its turn.
@@ -110,7 +111,7 @@ func (r *Receiver) stretch(joint, fresh int, s slack) {
 	case grow > 0:
 		r.excess, r.hurry = 0, false
 		speed := glideSlow
-		if r.window.beyond(s.ns-spareNeed/2) > urgentShare { // as by drift
+		if r.window.beyond(s.ns-spareNeed/2) > urgentShare || !r.window.clean && r.window.beyond(s.ns) > soonShare {
 			speed = glideSoon
 		}
 		if !r.grow(joint, fresh, grow, urgent) {

@@ -9,10 +9,14 @@ import "math"
 // relative delay is the base: the path at its best. The rule (design: playout)
 // asks for the smallest D with P(first copy later than D) at most P(no copy
 // within 400 ms) + 1 %, or 0.5 % where the path is clean. Over a window of N
-// frames that is an order statistic: all but the k latest must be in time,
-// k = N / 100. Keeping the window exactly is cheaper than a histogram that
-// fades, and forgets a bad stretch after four seconds, entirely; after one, if
-// that last second is plainly of another kind.
+// frames that is an order statistic. If k frames of N were later than D, the
+// next one will be with a probability of (k+1) / (N+1), so k is one less than
+// one might think; and what is lost in spite of repair has to fit into the same
+// 1 %, so half of it is left for what is late: k+1 = N / 200. A clean path
+// lets one frame pass whatever N is, so that a single hiccup of a scheduler in
+// four seconds does not move it. Keeping the window exactly is cheaper than a
+// histogram that fades, and forgets a bad stretch after four seconds, entirely;
+// after one, if that last second is plainly of another kind.
 
 const (
 	windowFrames = 512         // 4 s of 10 ms frames, and some
@@ -27,7 +31,8 @@ const (
 	spurtGap     = 500e6       // ns without any frame: a pause, not jitter
 	driftPPM     = 300         // that two sound cards may be apart
 	never        = 1<<63 - 1   // relative delay of a frame that never came
-	windowLatest = 1 + 512/100 // the most that the rule may look at
+	windowLatest = 1 + 512/200 // the most that the rule may look at
+	cleanMost    = 40e6        // ns: the second latest of a clean path
 )
 
 // delayWindow is a sliding window of relative delays. The zero value is empty.
@@ -39,6 +44,7 @@ type delayWindow struct {
 	base     int64 // ns: the least of rel
 	need     int64 // ns: what the rule asks for beyond base
 	measured bool  // base is set
+	clean    bool  // hardly any loss, little jitter
 	last     int64 // arrival of the newest
 	renewed  int64 // when a bad stretch was last seen to have ended; 0: never
 
@@ -140,11 +146,11 @@ func (w *delayWindow) measure() {
 			}
 		}
 	}
-	perMille := 10
-	if lost*100 <= w.size && latest[0] < 40e6 {
-		perMille = 5
+	pass := (max(w.size, windowFew)+1)/200 - 1
+	if w.clean = lost*100 <= w.size && latest[1] < cleanMost; w.clean {
+		pass = max(pass, 1)
 	}
-	w.need = latest[max(w.size, windowFew)*perMille/1000]
+	w.need = latest[pass]
 }
 
 // renew forgets all but the last second if the frames of that were all in time
