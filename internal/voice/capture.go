@@ -26,6 +26,10 @@ type capture struct {
 
 	channels int
 	block    []float32 // one block as the microphone gives it
+	mono     []float32 // the same as one channel
+	gate     audio.Gate
+	shut     bool      // push to talk is up, and all before has been sent
+	sent     uint32    // media time after the last frame that was sent
 	frame    []float32 // mono, one Opus frame
 	filled   int       // samples of frame that are there
 	media    uint32    // time of frame's first sample
@@ -57,6 +61,9 @@ func newCapture(v *Voice) (*capture, error) {
 		idle:     true,
 	}
 	c.block = make([]float32, audio.BlockFrames*c.channels)
+	c.mono = make([]float32, audio.BlockFrames)
+	c.gate.Mode = v.cfg.Gate
+	c.shut = c.gate.Mode == audio.GatePTT
 	if s, ok := v.cfg.Microphone.(audio.Starter); ok && v.cfg.HoldFor > 0 {
 		c.starter = s
 		s.Hold()
@@ -98,10 +105,53 @@ func (c *capture) step(at time.Time) {
 		c.starter = nil
 	}
 	c.keepTime(at)
-	c.append()
-	c.listen(c.frame[c.filled-audio.BlockFrames : c.filled])
-	if c.filled == len(c.frame) {
-		c.send()
+	c.mixDown()
+	if c.clips.step(audio.Peak(c.mono)) {
+		c.v.cfg.OnClipping()
+	}
+	if c.v.cfg.Processor != nil {
+		c.v.cfg.Processor.Process(c.mono, at)
+	}
+	if c.speaks.step(audio.Level(c.mono)) {
+		c.v.cfg.OnOwnSpeaking(c.speaks.on)
+	}
+	state, before := c.gate.Step(c.mono, c.v.pressed.Load())
+	if state == audio.GateShut {
+		c.pass()
+		return
+	}
+	c.shut = false
+	c.goBack(before)
+	c.append(c.mono)
+}
+
+// pass lets a block go by that is not to be sent: push to talk is up.
+func (c *capture) pass() {
+	if c.filled > 0 { // the tail ended within a frame
+		clear(c.mono)
+		c.append(c.mono)
+		return
+	}
+	if !c.shut {
+		c.shut, c.idle = true, true
+		for _, s := range *c.v.seats.Load() {
+			s.endSpurt()
+		}
+	}
+	c.level.Store(uint32(audio.Level(c.mono)))
+	c.media += audio.BlockFrames
+}
+
+// goBack adds what was captured right before the key went down, as far as
+// nothing was sent of that time.
+func (c *capture) goBack(before []float32) {
+	if c.filled > 0 || int32(c.media-c.sent) < int32(len(before)) {
+		return
+	}
+	c.media -= uint32(len(before))
+	for len(before) > 0 {
+		c.append(before[:audio.BlockFrames])
+		before = before[audio.BlockFrames:]
 	}
 }
 
@@ -130,31 +180,29 @@ func (c *capture) keepTime(at time.Time) {
 	}
 	c.media += uint32(c.filled) + uint32(gap*audio.Rate/time.Second)
 	c.filled = 0
+	c.gate.Lost()
 	for _, s := range *c.v.seats.Load() {
 		s.breakSpurt()
 	}
 }
 
-// append adds the block to the frame, as mono. Frames are whole blocks.
-func (c *capture) append() {
-	dst := c.frame[c.filled : c.filled+audio.BlockFrames]
+// mixDown makes the block mono.
+func (c *capture) mixDown() {
 	if c.channels == 1 {
-		copy(dst, c.block)
-	} else {
-		for i := range dst {
-			dst[i] = (c.block[2*i] + c.block[2*i+1]) / 2
-		}
+		copy(c.mono, c.block)
+		return
 	}
-	c.filled += audio.BlockFrames
+	for i := range c.mono {
+		c.mono[i] = (c.block[2*i] + c.block[2*i+1]) / 2
+	}
 }
 
-// listen tells whether we speak, and how we come across.
-func (c *capture) listen(block []float32) {
-	if c.speaks.step(audio.Level(block)) {
-		c.v.cfg.OnOwnSpeaking(c.speaks.on)
-	}
-	if c.clips.step(audio.Peak(block)) {
-		c.v.cfg.OnClipping()
+// append adds a mono block to the frame, and sends it once it is full. Frames
+// are whole blocks.
+func (c *capture) append(block []float32) {
+	c.filled += copy(c.frame[c.filled:], block)
+	if c.filled == len(c.frame) {
+		c.send()
 	}
 }
 
@@ -164,6 +212,7 @@ func (c *capture) send() {
 	c.level.Store(uint32(level))
 	media := c.media
 	c.media += uint32(len(c.frame))
+	c.sent = c.media
 	c.filled = 0
 
 	seats := *c.v.seats.Load()

@@ -35,7 +35,12 @@ func newPlayout(v *Voice) *playout {
 
 func (p *playout) run() {
 	for {
-		p.mix(time.Now())
+		now := time.Now()
+		p.mix(now)
+		if p.v.cfg.Processor != nil {
+			// The speaker's latency is as of the end of the last Write.
+			p.v.cfg.Processor.Play(p.out, now.Add(p.speaker.Latency()))
+		}
 		err := p.speaker.Write(p.out)
 		switch {
 		case err == nil:

@@ -4,8 +4,9 @@
 //
 //	 1  Microphone.Read     10 ms blocks, paced by the device        capture.go
 //	 2  media time          samples since the start, gaps included
-//	 3  mono, re-block      to the Opus frame, 20 ms by default; whether we
-//	                        speak, or clip
+//	 3  mono, Processor     high-pass, echo, noise, gain; whether we speak, or
+//	                        clip; the gate; re-blocking to the Opus frame,
+//	                        20 ms by default
 //	 4  level               RFC 6464
 //	 5  Encoder.Encode      once, if any room is unmuted
 //	 6  Room.Speak          for each unmuted room, marked as the start of a
@@ -21,7 +22,8 @@
 //	 9  speaking            by what is heard, not by what is claimed speaking.go
 //	10  gain, consent, mix  per person, ramped; all rooms together; limiter;
 //	                        nothing while deaf
-//	11  Speaker.Write       paces the playout goroutine
+//	11  Speaker.Write       paces the playout goroutine; what it takes is the
+//	                        reference of the echo canceller
 //
 // Steps 2 to 10 allocate nothing and wait for nothing but their locks. The
 // capture goroutine waits on the microphone alone, the playout goroutine on
@@ -54,6 +56,12 @@ type Config struct {
 	// synthetic microphone (audio.Starter) starts; 0 starts it at once.
 	HoldFor int
 
+	// Processor cleans what is captured; nil leaves it as it is. It belongs to
+	// the Voice as the devices do.
+	Processor Processor
+	// Gate says what of it is let through; see Voice.Press.
+	Gate audio.GateMode
+
 	// Encoder is what the voice is encoded as; mono whatever it says. The zero
 	// value is 20 ms at 32 kbit/s.
 	Encoder codec.EncoderConfig
@@ -77,6 +85,19 @@ type Config struct {
 	Log *slog.Logger // nil discards
 }
 
+// Processor takes echo and noise out of a microphone and levels it;
+// *process.Processor is one. Play is called on the playout goroutine, Process
+// on the capture goroutine, Close after both.
+type Processor interface {
+	// Play takes a stereo block that will be heard at the time at.
+	Play(stereo []float32, at time.Time)
+	// Process changes a mono block in place that was captured at the time at.
+	Process(mono []float32, at time.Time)
+	// Delay is by how much what it gives is late.
+	Delay() time.Duration
+	Close() error
+}
+
 // Voice is the sound of one node: one microphone and one speaker for the
 // rooms it sits in. All methods may be called from any goroutine.
 type Voice struct {
@@ -86,6 +107,8 @@ type Voice struct {
 	capture *capture
 	playout *playout
 	latency latencies
+
+	pressed atomic.Bool // the key of push to talk
 
 	// Copy on write: read by both goroutines, replaced under mu.
 	seats atomic.Pointer[[]*Seat]
@@ -133,11 +156,11 @@ func New(cfg Config) (*Voice, error) {
 	v.seats.Store(new([]*Seat))
 	var err error
 	if v.capture, err = newCapture(v); err != nil {
-		return nil, errors.Join(err, cfg.Microphone.Close(), cfg.Speaker.Close())
+		return nil, errors.Join(err, cfg.Microphone.Close(), cfg.Speaker.Close(), v.closeProcessor())
 	}
 	v.playout = newPlayout(v)
 	v.latency = latencies{
-		microphone: cfg.Microphone.Latency,
+		microphone: v.microphoneLatency,
 		speaker:    cfg.Speaker.Latency,
 		frame:      time.Duration(len(v.capture.frame)) * time.Second / audio.Rate,
 	}
@@ -173,8 +196,34 @@ func (v *Voice) Close() error {
 	}
 	v.playout.close()
 	v.done.Wait()
-	return err
+	return errors.Join(err, v.closeProcessor())
 }
+
+func (v *Voice) closeProcessor() error {
+	if v.cfg.Processor == nil {
+		return nil
+	}
+	return v.cfg.Processor.Close()
+}
+
+// microphoneLatency is what microphone and processing add.
+func (v *Voice) microphoneLatency() time.Duration {
+	d := v.cfg.Microphone.Latency()
+	if v.cfg.Processor != nil {
+		d += v.cfg.Processor.Delay()
+	}
+	return d
+}
+
+// Press tells whether the key of push to talk is down. With another gate it
+// means nothing.
+func (v *Voice) Press(down bool) { v.pressed.Store(down) }
+
+// Pressed is what Press was told.
+func (v *Voice) Pressed() bool { return v.pressed.Load() }
+
+// Gate is the gate of the microphone.
+func (v *Voice) Gate() audio.GateMode { return v.cfg.Gate }
 
 // Underruns is how often the speaker had nothing to play.
 func (v *Voice) Underruns() uint64 { return v.cfg.Speaker.Underruns() }
