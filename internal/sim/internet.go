@@ -20,6 +20,7 @@ import (
 
 const (
 	defaultBandwidth = 50_000_000 // bits per second
+	headers          = 28         // bytes of IPv4 and UDP
 	// bootstrap is the number of the node that all others start from. It is
 	// no person: it hears nothing. A split leaves it in reach of everybody
 	// unless it names it: who comes new could find nobody without.
@@ -37,6 +38,7 @@ type internet struct {
 	network   node.Network
 	transport node.Transport
 	log       *slog.Logger
+	uplinks   func(who int) *uplink // of persons
 	root      *node.Node
 	peers     []string // where to start from
 
@@ -44,9 +46,9 @@ type internet struct {
 	ports map[int]*port // the newest of each person
 }
 
-func newInternet(s *Scenario, w *wires, watch *nonceWatch) (*internet, error) {
+func newInternet(s *Scenario, w *wires, uplinks func(who int) *uplink, watch *nonceWatch) (*internet, error) {
 	i := &internet{
-		wires: w, watch: watch, bandwidth: s.Bandwidth, transport: s.Transport, log: s.Log, ports: make(map[int]*port),
+		wires: w, uplinks: uplinks, watch: watch, bandwidth: s.Bandwidth, transport: s.Transport, log: s.Log, ports: make(map[int]*port),
 		network: node.NetworkFromSeed(seed32("network", s.Seed, 0, 0)),
 	}
 	if i.bandwidth == 0 {
@@ -84,7 +86,7 @@ func (i *internet) start(who int, key ed25519.PrivateKey) (*node.Node, error) {
 			defer i.mu.Unlock()
 			p := &port{
 				PacketConn: i.net.NewEndpoint(laddr, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}),
-				internet:   i, who: who,
+				internet:   i, who: who, uplink: i.uplink(who),
 			}
 			i.ports[who] = p
 			return p, nil
@@ -107,6 +109,14 @@ func (i *internet) close() {
 	i.net.Close()
 }
 
+// uplink is that of a person; the bootstrap's has no limit.
+func (i *internet) uplink(who int) *uplink {
+	if who == bootstrap {
+		return &uplink{}
+	}
+	return i.uplinks(who)
+}
+
 // addrOf is the address of a person: 44.1.0.1 and up, the bootstrap's is
 // 44.0.255.255.
 func addrOf(who int) net.IP {
@@ -125,6 +135,7 @@ type port struct {
 	net.PacketConn
 	internet *internet
 	who      int
+	uplink   *uplink
 	dead     atomic.Bool
 }
 
@@ -138,7 +149,16 @@ func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
 	if w.apart(p.who, other) || w.between(p.who, other).lost(time.Now()) {
 		return len(b), nil
 	}
-	return p.PacketConn.WriteTo(slices.Clone(b), to)
+	wait, ok := p.uplink.take(time.Now(), len(b)+headers)
+	b = slices.Clone(b)
+	switch {
+	case !ok:
+		return len(b), nil
+	case wait == 0:
+		return p.PacketConn.WriteTo(b, to)
+	}
+	time.AfterFunc(wait, func() { _, _ = p.PacketConn.WriteTo(b, to) }) // as if it had been lost
+	return len(b), nil
 }
 
 // ReadFrom gives what has arrived in spite of all.

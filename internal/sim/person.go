@@ -24,9 +24,11 @@ type person struct {
 	who    int
 	key    ed25519.PrivateKey
 	member room.Member
+	uplink uplink
 
 	// Owned by the director.
 	last    chan struct{} // closed when the latest of join, leave and kill is done
+	upload  *upload       // nil: none
 	talking bool
 	talkAt  time.Time
 	window  int    // in which inWindow frames were spoken

@@ -140,6 +140,8 @@ type Result struct {
 	Took time.Duration
 	// Looks is how often everybody was looked at.
 	Looks int
+	// Uploaded is how many bytes of an [Upload] arrived, by person.
+	Uploaded map[int]int
 	// Done counts acts, by the names of their types.
 	Done map[string]int
 	// Longest is how long at most something lasted that must not last: see

@@ -59,7 +59,7 @@ func newWorld(t *testing.T, s *Scenario) *world {
 		t: t, scenario: s, start: time.Now(), secret: seed32("room", s.Seed, 0, 0),
 		wires: newWires(s.Seed, s.Wire), secrets: make(map[naming]naming),
 		result: &Result{
-			Scenario: s, Links: make(map[string]int), Done: make(map[string]int),
+			Scenario: s, Links: make(map[string]int), Done: make(map[string]int), Uploaded: make(map[int]int),
 			Peak: make(map[string]int), Longest: make(map[string]time.Duration),
 		},
 	}
@@ -69,7 +69,7 @@ func newWorld(t *testing.T, s *Scenario) *world {
 	case Memory:
 		w.ground = newMemoryGround(s.Seed, w.wires)
 	case Internet:
-		g, err := newInternet(s, w.wires, w.watch)
+		g, err := newInternet(s, w.wires, func(who int) *uplink { return &w.people[who].uplink }, w.watch)
 		if err != nil {
 			t.Fatalf("make the internet: %v", err)
 		}
@@ -143,6 +143,7 @@ func (w *world) step(now time.Time) (next time.Time, ok bool) {
 // where the test has failed.
 func (w *world) close() {
 	for _, p := range w.people {
+		Upload{Who: p.who}.act(w)
 		p.after(func() {
 			if p.life.Load() != nil {
 				p.end(false)
