@@ -44,17 +44,18 @@ func newGossip(ctx context.Context, h host.Host, n Network, filter *topicFilter,
 	if !ok {
 		return nil, fmt.Errorf("start gossip: the host's network is a %T", h.Network())
 	}
-	var err error
-	if filter.guard, err = newGuard(sw, n, standing, id); err != nil {
+	g, err := newGuard(sw, n, standing, id)
+	if err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
+	filter.watching.Store(g)
 	ps, err := pubsub.NewGossipSub(ctx, h,
 		pubsub.WithLogger(slog.New(slog.DiscardHandler)), // as in logs.go
 		pubsub.WithGossipSubProtocols([]protocol.ID{id}, gossipFeatures),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithMaxMessageSize(maxRPC),
 		pubsub.WithSeenMessagesTTL(seenFor),
-		pubsub.WithAppSpecificRpcInspector(filter.guard.inspect),
+		pubsub.WithAppSpecificRpcInspector(g.inspect),
 		pubsub.WithMaxControlMessageSize(64<<10),
 		pubsub.WithPeerExchange(false),
 		pubsub.WithSubscriptionFilter(filter),

@@ -34,6 +34,7 @@ type guard struct {
 
 	ledger     ledger
 	handshakes handshakes
+	addresses  addressBook
 
 	mu      sync.Mutex
 	dropped func(peer.ID) // ends what the peer has; nil before there is anything
@@ -73,11 +74,15 @@ func newGuard(sw guardedSwarm, n Network, standing *standing, gossip protocol.ID
 		return nil, fmt.Errorf("the host takes no streams")
 	}
 	sw.SetStreamHandler(g.serve)
-	sw.Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
-		if g.shunned(c.RemotePeer(), time.Now()) {
-			_ = c.Close()
-		}
-	}})
+	sw.Notify(&network.NotifyBundle{
+		ConnectedF: func(_ network.Network, c network.Conn) {
+			g.addresses.change(c, 1)
+			if g.shunned(c.RemotePeer(), time.Now()) {
+				_ = c.Close()
+			}
+		},
+		DisconnectedF: func(_ network.Network, c network.Conn) { g.addresses.change(c, -1) },
+	})
 	return g, nil
 }
 

@@ -458,18 +458,18 @@ func TestRecordStore(t *testing.T) {
 // with their turn.
 func TestDoorstep(t *testing.T) {
 	at := func(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), 9) }
-	var d doorstep
+	d := doorstep{known: func(a netip.AddrPort) bool { return a == at("44.0.9.1") }}
 	passed := 0
 	for i := range 100_000 { // one source, two seconds
 		if d.pass(0xc3, at("44.0.0.1"), epoch.Add(time.Duration(i)*20*time.Microsecond)) {
 			passed++
 		}
 	}
-	if most := int(stepOfOne.burst + 2*stepOfOne.rate); passed > most || passed < most-2 {
+	if most := int(firstAllowance.one.burst + 2*firstAllowance.one.rate); passed > most || passed < most-2 {
 		t.Errorf("%d of one source, want %d", passed, most)
 	}
 	now := epoch.Add(2 * time.Second)
-	for range 200 { // a household, both of whose transports start again
+	for range 100 { // a household that starts again
 		if !d.pass(0xc3, at("44.0.0.2"), now) {
 			t.Fatal("another source is refused")
 		}
@@ -479,14 +479,41 @@ func TestDoorstep(t *testing.T) {
 		if d.pass(0xe3, netip.AddrPortFrom(netip.AddrFrom4([4]byte{45, byte(i >> 16), byte(i >> 8), byte(i)}), 9), now.Add(time.Duration(i)*10*time.Microsecond)) {
 			passed++
 		}
-		if !d.pass(0x40, at("44.0.0.1"), now) {
+		if !d.pass(0x40, at("44.0.9.1"), now) {
 			t.Fatal("a packet of a connection is refused")
 		}
 	}
-	if most := int(stepOfAll.burst + 2*stepOfAll.rate); passed > most || len(d.by) > stepSources {
-		t.Errorf("%d of all sources, want %d; %d are known", passed, most, len(d.by))
+	if most := int(firstAllowance.all.burst + 2*firstAllowance.all.rate); passed > most || len(d.first.by) > stepSources {
+		t.Errorf("%d of all sources, want %d; %d are known", passed, most, len(d.first.by))
 	}
-	if !d.pass(0xc3, at("44.0.0.3"), now.Add(5*time.Second)) {
+	passed = 0
+	for i := range 200_000 { // of connections that are not there
+		if d.pass(0x41, netip.AddrPortFrom(netip.AddrFrom4([4]byte{45, byte(i >> 16), byte(i >> 8), byte(i)}), 9), now.Add(time.Duration(i)*10*time.Microsecond)) {
+			passed++
+		}
+	}
+	if most := int(otherAllowance.all.burst + 2*otherAllowance.all.rate); passed > most || len(d.other.by) > stepSources {
+		t.Errorf("%d packets of unknown connections, want %d", passed, most)
+	}
+	if !d.pass(0xc3, at("44.0.0.3"), now.Add(5*time.Second)) || !d.pass(0x41, at("44.0.0.3"), now.Add(5*time.Second)) {
 		t.Error("the step is crowded for ever")
 	}
+}
+
+// TestConnectedFrom: addresses are known for as long as somebody is connected
+// from them by QUIC.
+func TestConnectedFrom(t *testing.T) {
+	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
+	p := openPair(t, a, b)
+	at := inside(p.b).link.way.Load().to
+	if !b.connectedFrom(at) || b.connectedFrom(netip.AddrPortFrom(at.Addr(), at.Port()^1)) {
+		t.Error("the address of a peer is not known, or another is")
+	}
+	if err := a.swarm.ClosePeer(b.host.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the address is forgotten", func() bool { return !b.connectedFrom(at) })
 }

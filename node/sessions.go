@@ -158,7 +158,7 @@ func (n *Node) mayAttempt(from origin, cost float64) bool {
 }
 
 // guard is what stands before all protocols.
-func (n *Node) guard() *guard { return n.topics.guard }
+func (n *Node) guard() *guard { return n.topics.watching.Load() }
 
 // drop ends all that a peer has here and shuns it for a while.
 func (n *Node) drop(p peer.ID, why string) {

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -19,9 +20,9 @@ import (
 // the same. The library's own limit is per message, so a peer could fill the
 // memory with many.
 type topicFilter struct {
-	// guard is set once, before the first stream: what holds back a peer that
+	// watching is set once, when gossip starts: what holds back a peer that
 	// floods gossip holds back one that floods anything.
-	guard *guard
+	watching atomic.Pointer[guard]
 
 	mu      sync.Mutex
 	allowed map[string]bool

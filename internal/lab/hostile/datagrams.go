@@ -33,7 +33,17 @@ func (a *attacker) flood(ctx context.Context, next func() []byte) error {
 			}
 		}
 	}
-	return nil
+	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	for b := make([]byte, 2048); ; {
+		_, err := c.Read(b)
+		var timeout net.Error
+		switch {
+		case err == nil:
+			a.answers.Add(1)
+		case errors.As(err, &timeout) && timeout.Timeout():
+			return nil
+		}
+	}
 }
 
 // unknownIndex sends well-formed datagrams for sessions that do not exist.

@@ -99,7 +99,7 @@ func subscriptions(ctx context.Context, a *attacker) error {
 	return a.say(ctx, false, count, func() proto.Message {
 		rpc := &pb.RPC{}
 		for range count {
-			rpc.Subscriptions = append(rpc.Subscriptions, &pb.RPC_SubOpts{Subscribe: proto.Bool(true), Topicid: proto.String(randomName())})
+			rpc.Subscriptions = append(rpc.Subscriptions, &pb.RPC_SubOpts{Subscribe: new(true), Topicid: new(randomName())})
 		}
 		return rpc
 	})
@@ -125,7 +125,7 @@ func broadcasts(ctx context.Context, a *attacker) error {
 			seq++
 			m := &pb.Message{
 				From: []byte(a.host.ID()), Seqno: binary.BigEndian.AppendUint64(nil, seq),
-				Topic: proto.String(topics[seq%uint64(len(topics))]), Data: make([]byte, 300),
+				Topic: new(topics[seq%uint64(len(topics))]), Data: make([]byte, 300),
 			}
 			_, _ = rand.Read(m.Data)
 			m.Data[0] = byte(seq % 3)
@@ -145,7 +145,7 @@ func ihave(ctx context.Context, a *attacker) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for t := range a.topics {
-			have := &pb.ControlIHave{TopicID: proto.String(t)}
+			have := &pb.ControlIHave{TopicID: new(t)}
 			for range 100 {
 				b := make([]byte, 46)
 				_, _ = rand.Read(b)

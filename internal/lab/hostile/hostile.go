@@ -56,6 +56,9 @@ type Report struct {
 	// Returned is how many times the peer came back afterwards and was still
 	// connected after half a second, or got a session again.
 	Returned int
+	// Answers are datagrams that came back to the socket of a flood, as far as
+	// its queue held them.
+	Answers int
 }
 
 func (r Report) String() string {
@@ -105,6 +108,8 @@ type attacker struct {
 	sent  atomic.Int64
 	begun atomic.Int64 // Unix nanoseconds
 
+	answers atomic.Int64
+
 	mu     sync.Mutex
 	topics map[string]bool // that the target said it is in
 	gone   time.Time
@@ -126,7 +131,7 @@ func Run(ctx context.Context, name, bind string, target Target) (Report, error) 
 	err = do(ctx, a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := Report{Attack: name, Sent: int(a.sent.Load()), Returned: a.returned}
+	r := Report{Attack: name, Sent: int(a.sent.Load()), Returned: a.returned, Answers: int(a.answers.Load())}
 	if !a.gone.IsZero() {
 		r.Dropped = a.gone.Sub(time.Unix(0, a.begun.Load()))
 	}
