@@ -110,7 +110,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.pings.run = n.goTracked
 	n.places.none = cfg.ListenUDP != nil
 	n.places.look()
-	n.sockets = &sockets{listen: cfg.ListenUDP, handle: n.takeDatagram}
+	n.sockets = &sockets{listen: cfg.ListenUDP, handle: n.takeDatagram, known: n.connectedFrom}
 	if n.sockets.listen == nil {
 		n.sockets.listen = listenKernel
 	}

@@ -36,6 +36,9 @@ type packetSender interface {
 type sockets struct {
 	listen func(network string, laddr *net.UDPAddr) (net.PacketConn, error)
 	handle voiceHandler
+	// known tells whether somebody is connected by QUIC from an address; nil:
+	// nobody is.
+	known func(netip.AddrPort) bool
 
 	mu   sync.Mutex
 	open []*socketEntry
@@ -66,6 +69,7 @@ func (s *sockets) listenUDP(network string, laddr *net.UDPAddr) (net.PacketConn,
 			_ = c.Close()
 			return nil, err
 		}
+		k.step.known = s.known
 		wrapped, entry.sender = k, k
 	} else {
 		p := &plainSocket{PacketConn: c, handle: s.handle, forget: forget}
@@ -115,8 +119,9 @@ type kernelSocket struct {
 	send   rawSender
 
 	// Used by quic-go's reading goroutine alone.
-	buf [2048]byte
-	oob [256]byte
+	buf  [2048]byte
+	oob  [256]byte
+	step doorstep
 }
 
 func newKernelSocket(c *net.UDPConn, handle voiceHandler, forget func()) (*kernelSocket, error) {
@@ -137,6 +142,9 @@ func (k *kernelSocket) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 		}
 		if n > 0 && k.buf[0] < quicFrom {
 			k.handle(k.buf[:n], unmap(from), time.Now())
+			continue
+		}
+		if n > 0 && !k.step.pass(k.buf[0], unmap(from), time.Now()) {
 			continue
 		}
 		m := &ms[0]
