@@ -32,6 +32,8 @@ type request struct {
 	// Member and Volume are for the verb volume.
 	Member string `json:"member,omitempty"`
 	Volume string `json:"volume,omitempty"`
+	// Key is for the verb ptt: press, release or toggle.
+	Key string `json:"key,omitempty"`
 }
 
 // control is the server of the control socket.

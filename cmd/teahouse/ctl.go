@@ -24,6 +24,7 @@ type ctlCmd struct {
 	Deafen   ctlVerb   `cmd:"" help:"Hear nobody, and mute the microphone."`
 	Undeafen ctlVerb   `cmd:"" help:"Hear again; the microphone is as it was before."`
 	Volume   ctlVolume `cmd:"" help:"Hear one person louder or softer; this node remembers it."`
+	PTT      ctlPTT    `cmd:"" name:"ptt" help:"Press or release the key of push to talk (with --gate ptt)."`
 	Leave    ctlVerb   `cmd:"" help:"Leave the room."`
 }
 
@@ -38,6 +39,11 @@ type ctlVolume struct {
 	Volume string `arg:"" name:"db" help:"Decibels from -60 (silent) to 24, 0 for as they come; or mute, or unmute."`
 }
 
+type ctlPTT struct {
+	ctlVerb
+	Key string `arg:"" enum:"press,release,toggle" help:"press, release or toggle."`
+}
+
 // Run sends the verb and prints the answer: always one JSON object on standard
 // output, whatever happens.
 func (c *ctlVerb) Run(parsed *kong.Context) error {
@@ -48,6 +54,9 @@ func (c *ctlVerb) Run(parsed *kong.Context) error {
 func (c *ctlVolume) Run() error {
 	return c.send(request{Verb: "volume", Member: c.Member, Volume: c.Volume})
 }
+
+// Run is as ctlVerb's.
+func (c *ctlPTT) Run() error { return c.send(request{Verb: "ptt", Key: c.Key}) }
 
 func (c *ctlVerb) send(q request) error {
 	q.Room = c.Room

@@ -80,6 +80,8 @@ type voiceFlags struct {
 	Mic            string `placeholder:"SPEC" help:"default, a device's name, file:PATH.wav, loop:PATH.wav, tone:HZ, silence or none."`
 	Speaker        string `placeholder:"SPEC" help:"default, a device's name, file:PATH.wav or none. A file is a recording, and everybody in the room sees it."`
 	MicAfter       int    `default:"1" placeholder:"N" help:"A file, loop or tone starts once N others can hear it; 0: at once."`
+	Process        string `placeholder:"LIST" help:"What is done to the microphone: echo, noise and gain, those you want, with commas between them, or off (default: all for a sound card, off for a file or a tone)."`
+	Gate           string `placeholder:"GATE" help:"When the microphone is let through: voice (when somebody speaks), ptt (push to talk: teahouse ctl ptt press) or open (default: voice for a sound card, open for a file or a tone)."`
 	Nick           string `placeholder:"NAME" help:"Name that the people in the room see (default: the one in the settings, else one made of your key)."`
 	ListenOnly     bool   `help:"Join without a microphone."`
 	Muted          bool   `help:"Join muted."`
@@ -103,6 +105,9 @@ func (f *voiceFlags) check(given map[string]bool) error {
 	}
 	if err := speaker.CheckSpeaker(); err != nil {
 		return usage("--speaker: %v", err)
+	}
+	if _, _, err := f.cleaning(mic, speaker); err != nil {
+		return err
 	}
 	if mic.Kind == audio.File && speaker.Kind == audio.File && mic.Path == speaker.Path {
 		return usage("--mic and --speaker name the same file %s, which would be overwritten: name another for one of them", mic.Path)

@@ -66,6 +66,8 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 	holdFor := f.MicAfter
 	v, err := voice.New(voice.Config{
 		Microphone: s.microphone,
+		Processor:  s.processor,
+		Gate:       s.gate,
 		Speaker:    s.speaker,
 		Recorder:   s.recorder,
 		HoldFor:    holdFor,

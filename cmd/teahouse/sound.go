@@ -10,6 +10,7 @@ import (
 
 	"teahouse/internal/audio"
 	"teahouse/internal/audio/portaudio"
+	"teahouse/internal/voice"
 )
 
 // sound are the devices of one run.
@@ -17,6 +18,9 @@ type sound struct {
 	microphone audio.Microphone
 	speaker    audio.Speaker
 	system     *portaudio.System // nil where no sound card is used
+
+	processor voice.Processor // nil: the sound is left as it is
+	gate      audio.GateMode
 
 	hub      *hub
 	silent   bool   // there is no microphone
@@ -72,10 +76,11 @@ func (s *sound) open(f *voiceFlags, given map[string]bool, log *slog.Logger) err
 		}
 		log.Info("no speaker", "err", err)
 		missing = append(missing, "speaker")
+		speaker = audio.Spec{Kind: audio.None}
 		s.speaker = audio.NewNoSpeaker()
 	}
 	s.notice = noticeOf(missing)
-	return nil
+	return s.clean(f, mic, speaker)
 }
 
 // deviceChanged tells of a device that was lost, or replaced, or is there
@@ -141,6 +146,9 @@ func (s *sound) close() {
 	}
 	if s.speaker != nil {
 		_ = s.speaker.Close()
+	}
+	if s.processor != nil {
+		_ = s.processor.Close()
 	}
 	s.closeSystem()
 }

@@ -58,6 +58,8 @@ func (h *house) do(q request) reply {
 		return st.undeafen()
 	case "volume":
 		return st.setVolume(q.Member, q.Volume)
+	case "ptt":
+		return st.ptt(q.Key)
 	case "leave":
 		if h.leaveEnds {
 			h.stop(errAsked)
@@ -70,7 +72,7 @@ func (h *house) do(q request) reply {
 }
 
 func noVerb(verb string) reply {
-	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute, deafen, undeafen, volume M DB or leave", verb)}
+	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute, deafen, undeafen, volume M DB, ptt press|release|toggle or leave", verb)}
 }
 
 // parseVerb reads a verb as it stands on a line.
@@ -81,6 +83,9 @@ func parseVerb(line string) (request, bool) {
 	switch verb {
 	case "status", "mute", "unmute", "deafen", "undeafen", "leave":
 		return q, rest == ""
+	case "ptt":
+		q.Key = rest
+		return q, rest == "press" || rest == "release" || rest == "toggle"
 	case "volume": // nicknames may have spaces
 		if i := strings.LastIndexByte(rest, ' '); i > 0 {
 			q.Member, q.Volume = strings.TrimSpace(rest[:i]), rest[i+1:]

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"teahouse/internal/audio"
+	"teahouse/internal/audio/process"
+)
+
+// What is done to the microphone before it is heard, and push to talk.
+
+// cleaning is what --process and --gate say. Where they say nothing, a sound
+// card is cleaned and its gate opens by voice, while a file or a tone, which
+// is meant to arrive as it is, goes through untouched. Echo comes from a sound
+// card that plays, so without one there is none to cancel.
+func (f *voiceFlags) cleaning(mic, speaker audio.Spec) (stages process.Stages, gate audio.GateMode, err error) {
+	if mic.Hardware() {
+		stages, gate = process.All(), audio.GateVoice
+		stages.Echo = speaker.Hardware()
+	}
+	if f.Process != "" {
+		if stages, err = process.ParseStages(f.Process); err != nil {
+			return stages, gate, usage("--process: %v", err)
+		}
+	}
+	if f.Gate != "" {
+		if gate, err = audio.ParseGate(f.Gate); err != nil {
+			return stages, gate, usage("--gate: %v", err)
+		}
+	}
+	return stages, gate, nil
+}
+
+// clean sets up what the flags ask for.
+func (s *sound) clean(f *voiceFlags, mic, speaker audio.Spec) error {
+	stages, gate, err := f.cleaning(mic, speaker)
+	if err != nil {
+		return err
+	}
+	s.gate = gate
+	if s.silent || stages == (process.Stages{}) {
+		return nil
+	}
+	p, err := process.New(process.Config{Stages: stages})
+	if err != nil {
+		return wrap(err, exitAudio, "device", "the microphone cannot be cleaned (%v): try --process off", err)
+	}
+	s.processor = p
+	return nil
+}
+
+// ptt presses or releases the key of push to talk.
+func (s *seat) ptt(key string) reply {
+	if s.silent {
+		return refused("there is no microphone here: start again with --mic to speak")
+	}
+	if s.voice.Gate() != audio.GatePTT {
+		return refused("push to talk is off: start again with --gate ptt")
+	}
+	down := key == "press" || key == "toggle" && !s.voice.Pressed()
+	switch key {
+	case "press", "release", "toggle":
+	default:
+		return reply{Code: exitUsage, Message: "say ptt press, ptt release or ptt toggle"}
+	}
+	s.voice.Press(down)
+	switch {
+	case !down:
+		return okay("push to talk is up")
+	case s.place.Muted():
+		return okay("push to talk is down, but you are muted")
+	default:
+		return okay("push to talk is down")
+	}
+}
