@@ -33,6 +33,7 @@ const (
 	soakRest  = 20 * time.Second // until the killed are missed: 15 s
 	soakLook  = 6 * time.Second  // of which the calmest moment counts: those who are gone are still dialled now and then
 	soakRound = soakChurn + soakRest + soakLook
+	soakWarm  = 10 * time.Minute
 	soakStay  = 12 * time.Second // at most
 	soakAway  = 5 * time.Second  // at most
 )
@@ -122,7 +123,9 @@ func (c *soakCommand) Run(ctx context.Context) (err error) {
 		fmt.Fprintf(os.Stderr, "%v: round %d, %d goroutines\n", time.Since(started).Round(time.Second), round, runtime.NumGoroutine())
 	}
 	s.report.Seconds = time.Since(started).Seconds()
-	s.judge()
+	if err := s.judge(); err != nil {
+		return err
+	}
 	if err := s.print(c.JSON); err != nil {
 		return err
 	}
@@ -212,6 +215,7 @@ func (s *soak) note(note func(name string, value float64)) error {
 	var heap runtime.MemStats
 	runtime.ReadMemStats(&heap)
 	note("heap", float64(heap.HeapInuse)/1e6)
+	note("heap-live", float64(heap.HeapAlloc)/1e6)
 	files, err := descriptors(os.Getpid())
 	if err != nil {
 		return err
@@ -242,33 +246,40 @@ func descriptors(pid int) (float64, error) {
 }
 
 // soakTrends are the figures and what each may grow by. Memory may, a little:
-// a node remembers whom it has met, and how they did, for an hour.
+// a node remembers for an hour whom it has met.
 func soakTrends() []trend {
 	return []trend{
-		{Name: "goroutines", What: "two lasting members and this program, goroutines", Allowed: 8},
-		{Name: "heap", What: "the same, heap in use after a collection", Unit: "MB", Allowed: 4},
-		{Name: "descriptors", What: "the same, open descriptors", Allowed: 3},
-		{Name: "member-memory", What: "the lasting member of its own process, memory", Unit: "MB", Allowed: 8},
-		{Name: "member-descriptors", What: "the same, open descriptors", Allowed: 3},
-		{Name: "bootstrap-memory", What: "the bootstrap node, memory", Unit: "MB", Allowed: 8},
-		{Name: "bootstrap-descriptors", What: "the same, open descriptors", Allowed: 3},
+		{Name: "goroutines", What: "two lasting members and this program, goroutines", Allowed: 8, Bound: 800},
+		{Name: "heap-live", What: "the same, what lives after a collection", Unit: "MB", Allowed: 2, Bound: 32},
+		{Name: "heap", What: "the same, heap in use, with what lies between", Unit: "MB", Allowed: 8, Bound: 96},
+		{Name: "descriptors", What: "the same, open descriptors", Allowed: 3, Bound: 128},
+		{Name: "member-memory", What: "the lasting member of its own process, memory", Unit: "MB", Allowed: 8, Bound: 96},
+		{Name: "member-descriptors", What: "the same, open descriptors", Allowed: 3, Bound: 64},
+		{Name: "bootstrap-memory", What: "the bootstrap node, memory", Unit: "MB", Allowed: 8, Bound: 96},
+		{Name: "bootstrap-descriptors", What: "the same, open descriptors", Allowed: 3, Bound: 64},
 	}
 }
 
-// judge takes the samples after the warm-up, the first quarter of the run.
-func (s *soak) judge() {
+// judge takes the samples after the warm-up: ten minutes, for so long a room
+// seeks those who have vanished, but at most half of the run.
+func (s *soak) judge() error {
 	r := s.report
 	r.Joined, r.Left, r.Vanished, r.Killed = s.joined.Load(), s.left.Load(), s.vanished.Load(), s.killed.Load()
 	r.Flat = true
+	warm := min(soakWarm, time.Duration(r.Seconds/2*float64(time.Second)))
 	for _, t := range soakTrends() {
 		all := s.figures[t.Name]
-		from := slices.IndexFunc(all, func(one sample) bool { return one.at.Seconds() >= r.Seconds/4 })
+		from := slices.IndexFunc(all, func(one sample) bool { return one.at >= warm })
 		after := all[max(0, min(from, len(all)-leastSamples)):]
+		if len(after) < leastSamples {
+			return fmt.Errorf("%d samples tell nothing: the rounds took too long", len(after))
+		}
 		t.judge(after)
 		r.Samples = len(after)
 		r.Trends = append(r.Trends, t)
 		r.Flat = r.Flat && t.Flat
 	}
+	return nil
 }
 
 func (s *soak) print(asJSON bool) error {

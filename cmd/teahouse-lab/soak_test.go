@@ -45,7 +45,7 @@ func TestTrend(t *testing.T) {
 		{"a step in the middle", func(i int) float64 { return 100 + 25*math.Floor(float64(i)/8) }, false},
 		{"one peak", func(i int) float64 { return 100 + 60*float64(max(0, 1-(i-7)*(i-7))) }, false},
 	} {
-		f := trend{Allowed: 10}
+		f := trend{Allowed: 10, Bound: 150}
 		f.judge(series(15, c.value))
 		if f.Flat != c.flat {
 			t.Errorf("%s: flat is %v: %+v", c.name, f.Flat, f)

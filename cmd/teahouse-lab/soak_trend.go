@@ -13,9 +13,8 @@ import (
 //	error  = the same of the slope's standard error
 //
 // It is not flat if its growth is above 0 by more than two errors, which
-// chance does in one run of forty, and more than is allowed; or if one sample
-// is above the median by more than five times what is allowed, however it came
-// there.
+// chance does in one run of forty, and more than is allowed; or if any sample
+// is above the bound.
 type trend struct {
 	Name    string  `json:"name"` // stable
 	What    string  `json:"what"` // in words
@@ -23,11 +22,11 @@ type trend struct {
 	First   float64 `json:"first"` // after the warm-up
 	Last    float64 `json:"last"`
 	Least   float64 `json:"least"`
-	Median  float64 `json:"median"`
 	Most    float64 `json:"most"`
 	Growth  float64 `json:"growth"` // of the fitted line over the time
 	Error   float64 `json:"error"`  // of the growth, one standard error
 	Allowed float64 `json:"allowed"`
+	Bound   float64 `json:"bound"` // of every sample
 	Flat    bool    `json:"flat"`
 }
 
@@ -49,11 +48,11 @@ func (t *trend) judge(samples []sample) {
 		values[i] = s.value
 	}
 	t.First, t.Last = values[0], values[len(values)-1]
-	t.Least, t.Median, t.Most = slices.Min(values), median(values), slices.Max(values)
+	t.Least, t.Most = slices.Min(values), slices.Max(values)
 	slope, deviation := fit(samples)
 	lasting := (samples[len(samples)-1].at - samples[0].at).Seconds()
 	t.Growth, t.Error = slope*lasting, deviation*lasting
-	t.Flat = (t.Growth <= 2*t.Error || t.Growth <= t.Allowed) && t.Most-t.Median <= 5*t.Allowed
+	t.Flat = (t.Growth <= 2*t.Error || t.Growth <= t.Allowed) && t.Most <= t.Bound
 }
 
 // fit is the slope of the line of least squares, per second, and its standard
