@@ -271,7 +271,7 @@ func (l *link) sendCheck(w *way, c check) {
 // path is [mesh.Session.Path].
 func (l *link) path() (mesh.Path, bool) {
 	w := l.way.Load()
-	if w == nil || l.hopeless.Load() {
+	if w == nil || l.hopeless.Load() || l.noSend.Load() {
 		return mesh.Path{}, false
 	}
 	p := w.path

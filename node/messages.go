@@ -32,6 +32,8 @@ const (
 	maxUnstarted = 64 << 10
 )
 
+var keepAlive = []byte{0, 0}
+
 // inbox keeps messages until Start, and the callbacks one after another.
 type inbox struct {
 	mu    sync.Mutex
@@ -171,6 +173,9 @@ func (s *session) writeLoop() {
 		if m == nil {
 			m = s.queue.pop()
 		}
+		if m == nil && s.queue.takeNudge() {
+			m = keepAlive
+		}
 		if m != nil {
 			if !s.write(m) {
 				return
@@ -181,7 +186,7 @@ func (s *session) writeLoop() {
 		select {
 		case <-s.queue.ready:
 		case <-idle.C:
-			if !s.write([]byte{0, 0}) {
+			if !s.write(keepAlive) {
 				return
 			}
 			idle.Reset(keepAliveEvery)

@@ -53,6 +53,11 @@ const (
 	// packets of a handshake does not see that the network is back: both QUIC
 	// and TCP double the time to the next try.
 	healDial = 3 * time.Second
+	// nudgeEvery is how often something is written to a session's stream while
+	// it seems to stand still. QUIC doubles the time to its next try with each
+	// loss in a row, and what is lost beyond that waits for it; but new data
+	// goes out at once, and the first acknowledgement of any sets all going.
+	nudgeEvery = 250 * time.Millisecond
 	// rushFor is for how long paths are looked at often when the network under
 	// us has changed.
 	rushFor = 3 * time.Second
@@ -75,6 +80,7 @@ type pathState struct {
 	dials [2]redial // for QUIC and for TCP
 
 	looked  time.Time
+	nudged  time.Time // when the stream was written to because it may stand still
 	rushed  time.Time // when the network under us changed last
 	counted time.Time // when talking was found out
 	sent    uint64    // packets until then
@@ -109,6 +115,10 @@ func (s *session) pathLoop() {
 			s.end(errExpired, retireFor, true)
 		}
 		s.life.extend()
+		if s.node.pings.late(s.stream.Conn(), now) && now.Sub(st.nudged) >= nudgeEvery {
+			st.nudged = now
+			s.queue.nudge()
+		}
 		if s.queue.heldFor(now) >= deadAfter {
 			s.end(errStuck, lingerFor, false)
 		}
@@ -178,8 +188,11 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 	if dg != nil {
 		good, _ = s.link.checks.judge(now)
 		every := s.link.checks.pace(now)
-		if good && st.talking && s.carriers&(onQUIC|onTCP) != 0 {
+		switch {
+		case good && st.talking && s.carriers&(onQUIC|onTCP) != 0:
 			every = min(every, checkTalk)
+		case st.talking:
+			every = min(every, checkFast) // the rate control lives on answers
 		}
 		next = min(next, every)
 		if now.Sub(st.lastCheck) >= every-every/4 {

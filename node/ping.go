@@ -29,6 +29,10 @@ const (
 	hurriedAfter = time.Second
 	forsakeAfter = 5 * time.Second
 
+	// lateAfterPing is how long an answer may take before the connection seems
+	// to stand still.
+	lateAfterPing = 500 * time.Millisecond
+
 	pingEvery   = time.Second
 	pingTimeout = 5 * time.Second
 	// pingStreamLife stays below the 30 s after which libp2p's responder ends
@@ -129,6 +133,14 @@ func (p *pings) hurry(now time.Time) {
 	for _, g := range p.conns {
 		g.hurry, g.last = now, time.Time{}
 	}
+}
+
+// late tells that the ping that runs over c should have been answered.
+func (p *pings) late(c network.Conn, now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.conns[c]
+	return g != nil && g.busy && now.Sub(g.last) >= lateAfterPing
 }
 
 // vouch notes that c leads to the peer, by another sign than a ping.

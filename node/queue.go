@@ -33,6 +33,7 @@ type sendQueue struct {
 	closed bool
 	sent   uint32    // bytes of messages that have left, modulo 2^32
 	taken  uint32    // of these the peer has taken
+	nudged bool      // a keep-alive is wanted now
 	held   bool      // something waits for the peer to take more
 	since  time.Time // since when, as far as heldFor was asked
 }
@@ -97,6 +98,15 @@ func (q *sendQueue) pop() []byte {
 	return nil
 }
 
+// takeNudge tells whether a keep-alive is wanted.
+func (q *sendQueue) takeNudge() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	wanted := q.nudged
+	q.nudged = false
+	return wanted
+}
+
 // took notes how many bytes the peer has taken in all, modulo 2^32.
 func (q *sendQueue) took(total uint32) error {
 	q.mu.Lock()
@@ -125,6 +135,16 @@ func (q *sendQueue) heldFor(now time.Time) time.Duration {
 		q.since = now
 	}
 	return now.Sub(q.since)
+}
+
+// nudge makes the writer write something, if only a keep-alive.
+func (q *sendQueue) nudge() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.closed {
+		q.nudged = true
+		q.wake()
+	}
 }
 
 // wake makes the writer look.

@@ -31,12 +31,16 @@ const (
 	// rateBurst is how much may go at once, of a permitted second.
 	rateBurst = 250 * time.Millisecond
 
-	rateQueue    = 50 * time.Millisecond // a standing queue
-	rateBackOff  = 0.85
-	rateLossy    = 0.1
-	rateGrowth   = 0.08  // a second
-	rateStep     = 8_000 // bytes per second, each second
-	rateBaseLife = 30 * time.Second
+	rateQueue   = 50 * time.Millisecond // a standing queue
+	rateBackOff = 0.85
+	rateLossy   = 0.1
+	rateGrowth  = 0.08  // a second
+	rateStep    = 8_000 // bytes per second, each second
+	// rateBaseLife is how long the least round trip is remembered at least, and
+	// half of the most (RFC 6817 section 3.4.2 has ten minutes): a download that
+	// keeps the queue full for longer would become what the path is like. Being
+	// wrong is cheap: talk fits below the floor.
+	rateBaseLife = 5 * time.Minute
 
 	// breakerFactor and the equation are those of RFC 8083 section 4.3.
 	// breakerAfter is longer than the three reporting intervals asked for there.

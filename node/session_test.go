@@ -22,6 +22,17 @@ import (
 // link of a session, for tests that look inside.
 func inside(s mesh.Session) *session { return s.(*session) }
 
+// byDatagrams waits until packets of a session go by datagrams: on a busy
+// machine TCP may be there first.
+func byDatagrams(t *testing.T, s mesh.Session) (w *way) {
+	t.Helper()
+	eventually(t, "packets go by datagrams", func() bool {
+		w = inside(s).link.way.Load()
+		return w != nil && w.stream == nil
+	})
+	return w
+}
+
 // heard are the packets that came of a session, in sets: while a path is in
 // doubt a packet goes by two carriers, and both copies may come.
 type heard struct{ copies map[string]int }
@@ -69,10 +80,8 @@ func (h *heard) until(t *testing.T, packets <-chan string, want string) {
 func TestForgedAndReplayed(t *testing.T) {
 	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
 	p := openPair(t, a, b)
-	w := inside(p.a).link.way.Load()
-	if w == nil || w.stream != nil {
-		t.Fatal("no datagrams")
-	}
+	w := byDatagrams(t, p.a)
+	byDatagrams(t, p.b)
 	var h heard
 	h.say(t, p.a, p.pb, "real")
 
@@ -115,7 +124,7 @@ func TestForgedAndReplayed(t *testing.T) {
 	if h.copies["once"] != 1 || len(h.copies) != 3 {
 		t.Errorf("these packets came: %v", h.copies)
 	}
-	if to := inside(p.b).link.way.Load().to.String(); to == attacker.LocalAddr().String() {
+	if to := byDatagrams(t, p.b).to.String(); to == attacker.LocalAddr().String() {
 		t.Error("the other side answers the attacker")
 	}
 }
@@ -125,7 +134,7 @@ func TestForgedAndReplayed(t *testing.T) {
 func TestFlood(t *testing.T) {
 	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
 	p := openPair(t, a, b)
-	w := inside(p.a).link.way.Load()
+	w := byDatagrams(t, p.a)
 	forged := make([]byte, 100)
 	forged[0] = typePacket
 	copy(forged[1:], []byte{byte(inside(p.b).index >> 24), byte(inside(p.b).index >> 16), byte(inside(p.b).index >> 8), byte(inside(p.b).index)})
@@ -144,7 +153,7 @@ func TestFlood(t *testing.T) {
 	eventually(t, "the source is throttled", func() bool { return b.Stats().Throttled > 1000 })
 	// With the peer's own address on them they are still forgeries, and still
 	// do not shut the peer out.
-	theirs := inside(p.b).link.way.Load().to
+	theirs := byDatagrams(t, p.b).to
 	for range 1000 {
 		copy(forged[20:], forged[:13]) // opening has blanked the rest
 		b.takeDatagram(bytes.Clone(forged), theirs, time.Now())
@@ -217,41 +226,38 @@ func TestCrossing(t *testing.T) {
 	})
 }
 
+// TestConnectionKilled: the link of a session whose connection is gone lingers,
+// and finds the way by a new one.
 func TestConnectionKilled(t *testing.T) {
-	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
-	p := openPair(t, a, b)
-	paths := make(chan mesh.Path, 100)
-	p.a.OnPath(func(path mesh.Path, ok bool) {
-		if ok {
-			paths <- path
-		} else {
-			paths <- mesh.Path{}
+	synctest.Test(t, func(t *testing.T) {
+		net := newInternet(t, 10*time.Millisecond)
+		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
+		p := openPair(t, a, b)
+		paths := make(chan string, 100)
+		p.a.OnPath(func(path mesh.Path, _ bool) { paths <- string(path.Carrier) })
+		await := func(want mesh.Carrier) {
+			t.Helper()
+			for receive(t, paths) != string(want) {
+			}
+		}
+		await(mesh.Datagram)
+		for _, c := range a.host.Network().ConnsToPeer(peer.ID(b.id)) {
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-p.a.Done()
+		<-p.b.Done()
+		await("") // none
+		again := openPair(t, a, b)
+		await(mesh.Datagram)
+		var old, fresh heard
+		old.say(t, p.a, p.pb, "old")
+		fresh.say(t, again.a, again.pb, "new")
+		if len(old.copies)+len(fresh.copies) != 2 {
+			t.Errorf("on the lingering link %v, on the new one %v", old.copies, fresh.copies)
 		}
 	})
-	if first := <-paths; first.Carrier != mesh.Datagram {
-		t.Fatalf("first path %+v", first)
-	}
-	for _, c := range a.host.Network().ConnsToPeer(peer.ID(b.id)) {
-		if err := c.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	<-p.a.Done()
-	<-p.b.Done()
-	// The link lingers, and finds the way by a new connection.
-	if got := <-paths; got != (mesh.Path{}) {
-		t.Errorf("path without a connection: %+v", got)
-	}
-	again := openPair(t, a, b)
-	if got := <-paths; got.Carrier != mesh.Datagram {
-		t.Errorf("path of the new connection: %+v", got)
-	}
-	var old, fresh heard
-	old.say(t, p.a, p.pb, "old")
-	fresh.say(t, again.a, again.pb, "new")
-	if len(old.copies)+len(fresh.copies) != 2 {
-		t.Errorf("on the lingering link %v, on the new one %v", old.copies, fresh.copies)
-	}
 }
 
 // TestTransportMeets: each side's choice binds both.

@@ -30,6 +30,7 @@ type internet struct {
 type lossyConn struct {
 	net.PacketConn
 	drop atomic.Pointer[func(b []byte) bool]
+	line atomic.Pointer[line]
 	sent atomic.Int64 // voice datagrams, dropped ones too
 }
 
@@ -38,6 +39,10 @@ func (c *lossyConn) WriteTo(b []byte, to net.Addr) (int, error) {
 		c.sent.Add(1)
 	}
 	if drop := c.drop.Load(); drop != nil && (*drop)(b) {
+		return len(b), nil
+	}
+	if l := c.line.Load(); l != nil {
+		l.send(b, to, c.PacketConn.WriteTo)
 		return len(b), nil
 	}
 	return c.PacketConn.WriteTo(b, to)
