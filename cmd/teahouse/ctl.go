@@ -25,6 +25,7 @@ type ctlCmd struct {
 	Undeafen ctlVerb   `cmd:"" help:"Hear again; the microphone is as it was before."`
 	Volume   ctlVolume `cmd:"" help:"Hear one person louder or softer; this node remembers it."`
 	PTT      ctlPTT    `cmd:"" name:"ptt" help:"Press or release the key of push to talk (with --gate ptt)."`
+	Device   ctlDevice `cmd:"" help:"Go over to another sound card in mid-talk."`
 	Leave    ctlVerb   `cmd:"" help:"Leave the room."`
 }
 
@@ -44,6 +45,12 @@ type ctlPTT struct {
 	Key string `arg:"" enum:"press,release,toggle" help:"press, release or toggle."`
 }
 
+type ctlDevice struct {
+	ctlVerb
+	Device string `arg:"" name:"mic|speaker" help:"mic or speaker."`
+	Spec   string `arg:"" name:"name" help:"default, or a device's name: see teahouse devices."`
+}
+
 // Run sends the verb and prints the answer: always one JSON object on standard
 // output, whatever happens.
 func (c *ctlVerb) Run(parsed *kong.Context) error {
@@ -57,6 +64,11 @@ func (c *ctlVolume) Run() error {
 
 // Run is as ctlVerb's.
 func (c *ctlPTT) Run() error { return c.send(request{Verb: "ptt", Key: c.Key}) }
+
+// Run is as ctlVerb's.
+func (c *ctlDevice) Run() error {
+	return c.send(request{Verb: "device", Device: c.Device, Spec: c.Spec})
+}
 
 func (c *ctlVerb) send(q request) error {
 	q.Room = c.Room

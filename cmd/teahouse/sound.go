@@ -104,6 +104,31 @@ func newDevice(e portaudio.Event, at time.Time) deviceEvent {
 	return out
 }
 
+// chooseDevice is the verb device.
+func (s *seat) chooseDevice(kind, words string) reply {
+	var device any
+	switch kind {
+	case "mic":
+		device = s.sound.microphone
+	case "speaker":
+		device = s.sound.speaker
+	default:
+		return reply{Code: exitUsage, Message: fmt.Sprintf("%.20q is neither mic nor speaker", kind)}
+	}
+	spec, err := audio.ParseSpec(words)
+	if err != nil || !spec.Hardware() {
+		return reply{Code: exitUsage, Message: fmt.Sprintf("%.80q is no sound card: give default, or a name that `teahouse devices` lists", plain(words))}
+	}
+	chooser, ok := device.(audio.Chooser)
+	if !ok {
+		return refused("this node's %s is no sound card, and stays what it is: start again with another --%s", kind, kind)
+	}
+	if err := chooser.Choose(spec.Name); err != nil {
+		return replyOf(deviceFailure(kind, spec, err))
+	}
+	return okay("the %s is %s", kind, plain(spec.String()))
+}
+
 // noticeOf is one sentence about devices that were only the default.
 func noticeOf(missing []string) string {
 	switch {

@@ -58,6 +58,8 @@ func (h *house) do(q request) reply {
 		return st.undeafen()
 	case "volume":
 		return st.setVolume(q.Member, q.Volume)
+	case "device":
+		return st.chooseDevice(q.Device, q.Spec)
 	case "ptt":
 		return st.ptt(q.Key)
 	case "leave":
@@ -72,7 +74,7 @@ func (h *house) do(q request) reply {
 }
 
 func noVerb(verb string) reply {
-	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute, deafen, undeafen, volume M DB, ptt press|release|toggle or leave", verb)}
+	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute, deafen, undeafen, volume M DB, ptt press|release|toggle, device mic|speaker NAME or leave", verb)}
 }
 
 // parseVerb reads a verb as it stands on a line.
@@ -91,6 +93,10 @@ func parseVerb(line string) (request, bool) {
 			q.Member, q.Volume = strings.TrimSpace(rest[:i]), rest[i+1:]
 			return q, true
 		}
+	case "device":
+		q.Device, q.Spec, _ = strings.Cut(rest, " ")
+		q.Spec = strings.TrimSpace(q.Spec)
+		return q, q.Spec != ""
 	}
 	return q, false
 }

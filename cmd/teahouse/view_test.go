@@ -250,6 +250,7 @@ func TestParseVerb(t *testing.T) {
 		"mute":                   {Verb: "mute"},
 		" undeafen ":             {Verb: "undeafen"},
 		"ptt press":              {Verb: "ptt", Key: "press"},
+		"device mic USB  Audio":  {Verb: "device", Device: "mic", Spec: "USB  Audio"},
 		"volume Bo -6":           {Verb: "volume", Member: "Bo", Volume: "-6"},
 		"volume  Ada L.  unmute": {Verb: "volume", Member: "Ada L.", Volume: "unmute"},
 	} {
@@ -257,7 +258,7 @@ func TestParseVerb(t *testing.T) {
 			t.Errorf("%q: %+v, %v", line, got, ok)
 		}
 	}
-	for _, line := range []string{"", "dance", "mute now", "ptt", "ptt down", "volume", "volume Bo", "check", "watch", "toggle"} {
+	for _, line := range []string{"", "dance", "mute now", "ptt", "ptt down", "volume", "volume Bo", "device mic", "check", "watch", "toggle"} {
 		if got, ok := parseVerb(line); ok {
 			t.Errorf("%q: %+v", line, got)
 		}

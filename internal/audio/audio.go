@@ -80,3 +80,12 @@ type Starter interface {
 	// Start ends Hold: playing begins, or goes on, with the next block.
 	Start()
 }
+
+// Chooser is a microphone or speaker that is a sound card and can become
+// another one while it is used.
+type Chooser interface {
+	// Choose goes over to the sound card called name, "" for the default one.
+	// On an error it stays what it was. ErrNoDevice: there is none of that
+	// name.
+	Choose(name string) error
+}

@@ -16,10 +16,10 @@ type device struct {
 	// Constant.
 	sys     *System
 	capture bool
-	name    string // "" is the default
 	done    chan struct{}
 
 	// Guarded by sys.lib.
+	name     string    // that was asked for; "" is the default
 	down     error     // why there is no stream; nil while there is one
 	attempts attempts  // at opening it again
 	buffers  buffers   // which size
@@ -63,7 +63,7 @@ func (d *device) open(name string) (*stream, error) {
 		return nil, err
 	}
 	size := steps[d.buffers.step]
-	st, err := openStream(info, d.capture, !d.capture || d.sys.config.Stereo, size, d.sys.config.rates)
+	st, err := d.sys.openStream(info, d.capture, !d.capture || d.sys.config.Stereo, size, d.sys.config.rates)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +90,8 @@ func (d *device) reopen() error {
 	return nil
 }
 
-// retake goes back from the default device to the one that was asked for, if
-// that is there again. Under sys.lib.
+// retake goes over to the device that was asked for, from one in its stead or
+// from one chosen before, if it opens. Under sys.lib.
 func (d *device) retake() error {
 	st, err := d.open(d.name)
 	if err != nil {
@@ -99,11 +99,47 @@ func (d *device) retake() error {
 	}
 	if old := d.take(); old != nil {
 		if err := old.close(); err != nil {
-			d.sys.log.Debug("close the device that stood in", "error", err)
+			d.sys.log.Debug("close the device before", "error", err)
 		}
 	}
 	d.serve(st)
 	return nil
+}
+
+// Choose is for audio.Chooser. It waits for the sound system, and where that
+// does not list the device yet, interrupts the others for a moment.
+func (d *device) Choose(name string) error {
+	d.sys.lib.Lock()
+	defer d.sys.lib.Unlock()
+	if d.closed.Load() {
+		return audio.ErrClosed
+	}
+	if _, err := find(name, d.capture); errors.Is(err, audio.ErrNoDevice) {
+		if err := d.sys.rescan(); err != nil {
+			return err
+		}
+	}
+	was := d.name
+	d.name = name
+	err := d.retake()
+	if err != nil && d.cur.Load() != nil && !errors.Is(err, audio.ErrNoDevice) {
+		// It may be the same device by another name, which opens once.
+		if old := d.take(); old != nil {
+			_ = old.close() // it is in the way
+		}
+		err = d.retake()
+	}
+	if err != nil {
+		d.name = was
+		if d.cur.Load() == nil && d.down == nil {
+			d.down = d.reopen()
+		}
+	} else {
+		d.attempts = attempts{}
+		d.sys.keeper.back(d, nil)
+	}
+	d.sys.keeper.poke() // there are events, or more to do
+	return err
 }
 
 // serve makes st the stream. Under sys.lib, and without a stream.

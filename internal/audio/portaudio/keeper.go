@@ -193,6 +193,9 @@ func (k *keeper) tell(e Event) {
 // rescan closes every stream, lists the devices anew and opens them again.
 // Under lib.
 func (s *System) rescan() error {
+	if s.stuck > 0 {
+		return errStuck // Terminate would free what hangs
+	}
 	s.keeper.collect(time.Now()) // Terminate would free their streams a first time
 	for d := range s.devices {
 		if st := d.take(); st != nil {

@@ -26,6 +26,8 @@ type microphone struct {
 	given    int64 // frames at 48 kHz
 }
 
+var _ audio.Chooser = (*microphone)(nil)
+
 // OpenMicrophone opens the microphone called name, or the default one for "".
 // If it goes away, Read gives silence until it, or the default in its stead,
 // is there again; see [Config.Notify].

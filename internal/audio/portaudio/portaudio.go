@@ -9,7 +9,8 @@
 // The callbacks run on PortAudio's threads, copy, and wake the Go side through
 // an eventfd when, and only when, it waits for what they have done (stream.c).
 // Listing, opening and closing go under one lock, since PortAudio is not safe
-// for concurrent use. One goroutine, the keeper, opens again what has died.
+// for concurrent use. One goroutine, the keeper, opens again what has died; an
+// opening has a goroutine of its own, because PortAudio may hang in it.
 package portaudio
 
 import (
@@ -86,7 +87,9 @@ type System struct {
 	lib     sync.Mutex // calls of PortAudio but those of callbacks; devices, up
 	devices map[*device]struct{}
 	up      bool // initialised
+	stuck   int  // openings that were left behind
 	closed  atomic.Bool
+	opening sync.WaitGroup // openings that have not come back
 }
 
 var _ audio.Hardware = (*System)(nil)
@@ -132,6 +135,7 @@ func (s *System) Close() error {
 		for _, d := range open {
 			errs = append(errs, d.close())
 		}
+		s.opening.Wait() // those left behind, if they ever come back
 		s.lib.Lock()
 		defer s.lib.Unlock()
 		s.keeper.collect(time.Now()) // lost since the keeper's end

@@ -25,6 +25,8 @@ type speaker struct {
 	raw      []float32 // in the device's channels
 }
 
+var _ audio.Chooser = (*speaker)(nil)
+
 // OpenSpeaker opens the speaker called name, or the default one for "". If it
 // goes away, Write passes the time and plays nothing until it, or the default
 // in its stead, is there again; see [Config.Notify].

@@ -94,8 +94,8 @@ type stream struct {
 }
 
 // openStream opens d, mono or stereo as it can, at the first of rates that it
-// does: by default 48 kHz, else its own, else 44.1 kHz.
-func openStream(d *pa.DeviceInfo, capture, stereo bool, st step, rates []int) (*stream, error) {
+// does: by default 48 kHz, else its own, else 44.1 kHz. Under lib.
+func (sys *System) openStream(d *pa.DeviceInfo, capture, stereo bool, st step, rates []int) (*stream, error) {
 	channels, most := []int{1, 2}, d.MaxInputChannels
 	if stereo {
 		channels = []int{2, 1}
@@ -115,9 +115,12 @@ func openStream(d *pa.DeviceInfo, capture, stereo bool, st step, rates []int) (*
 			if ch > most {
 				continue
 			}
-			s, err := openStreamAs(d, capture, ch, rate, st)
+			s, err := sys.openStreamAs(d, capture, ch, rate, st)
 			if err == nil {
 				return s, nil
+			}
+			if errors.Is(err, errStuck) {
+				return nil, fmt.Errorf("open %q: %w", d.Name, err)
 			}
 			if first == nil {
 				first = err
@@ -130,7 +133,7 @@ func openStream(d *pa.DeviceInfo, capture, stereo bool, st step, rates []int) (*
 	return nil, fmt.Errorf("open %q: %w", d.Name, first)
 }
 
-func openStreamAs(d *pa.DeviceInfo, capture bool, channels, rate int, st step) (*stream, error) {
+func (sys *System) openStreamAs(d *pa.DeviceInfo, capture bool, channels, rate int, st step) (*stream, error) {
 	var from, to C.int
 	if errno := C.th_wake_open(&from, &to); errno != 0 {
 		return nil, syscall.Errno(errno)
@@ -152,11 +155,70 @@ func openStreamAs(d *pa.DeviceInfo, capture bool, channels, rate int, st step) (
 		config.capture = 1
 		config.ring = C.int(captureRing * float64(rate))
 	}
-	if err := C.th_open(&config, &s.c); err != C.paNoError {
-		s.closeWake()
-		return nil, pa.Error(err)
+	if err := sys.start(s, config); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// errStuck: PortAudio does not come back from opening a device.
+var errStuck = errors.New("the sound system hangs")
+
+// openLimit is how long it may take to open a device: a server may take its
+// time, but PortAudio 19.6 waits for ever for a device that fails while it is
+// started (its callback thread ends with a lock held that the starter needs).
+const openLimit = 4 * time.Second
+
+// mostStuck is how many times that may happen before no device is opened any
+// more.
+const mostStuck = 4
+
+// start opens and starts s. What does not come back is left behind: until it
+// does, devices cannot be listed anew. Under lib.
+func (sys *System) start(s *stream, config C.th_config) error {
+	if sys.stuck >= mostStuck {
+		s.closeWake()
+		return errStuck
+	}
+	// left is held by whoever comes first: the opening that comes back, or the limit.
+	var left atomic.Bool
+	done := make(chan error, 1)
+	sys.opening.Go(func() {
+		var c *C.th_stream
+		code := C.th_open(&config, &c)
+		var err error
+		if s.c = c; code != C.paNoError {
+			err = pa.Error(code)
+		}
+		if left.CompareAndSwap(false, true) {
+			done <- err
+			return
+		}
+		sys.lib.Lock()
+		defer sys.lib.Unlock()
+		sys.stuck--
+		if err == nil {
+			_ = s.close() // nobody waits for it
+		} else {
+			s.closeWake()
+		}
+	})
+	limit := time.NewTimer(openLimit)
+	defer limit.Stop()
+	var err error
+	select {
+	case err = <-done:
+	case <-limit.C:
+		if left.CompareAndSwap(false, true) {
+			sys.stuck++
+			return errStuck
+		}
+		err = <-done
+	}
+	if err != nil {
+		s.closeWake()
+	}
+	return err
 }
 
 // close must not run while another goroutine is in a method of s.

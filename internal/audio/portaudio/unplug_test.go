@@ -5,6 +5,8 @@ package portaudio
 import (
 	"errors"
 	"math"
+	"os"
+	"os/exec"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,12 +19,15 @@ import (
 // does.
 type talk struct {
 	system *System
+	mic    audio.Microphone
+	out    audio.Speaker
 	events [2]chan Event // of the speaker, of the microphone
 	said   atomic.Int64  // blocks
 	heard  atomic.Int64
 	loud   atomic.Int64 // when the tone was last heard, Unix ns; 0 never
 	done   chan error
 	device map[bool]string // by the last event
+	stuck  bool            // PortAudio has hung, and still may
 }
 
 func startTalk(t *testing.T, microphone, speaker string) *talk {
@@ -30,6 +35,7 @@ func startTalk(t *testing.T, microphone, speaker string) *talk {
 	k := &talk{events: [2]chan Event{make(chan Event, 1000), make(chan Event, 1000)}, done: make(chan error, 2), device: map[bool]string{}}
 	k.system = openSystem(t, Config{Notify: func(e Event) { *k.of(e.Microphone) <- e }})
 	mic, out := must(k.system.OpenMicrophone(microphone))(t), must(k.system.OpenSpeaker(speaker))(t)
+	k.mic, k.out = mic, out
 	go func() {
 		block := make([]float32, 2*audio.BlockFrames)
 		for n := 0; ; n++ {
@@ -57,7 +63,7 @@ func startTalk(t *testing.T, microphone, speaker string) *talk {
 		}
 	}()
 	t.Cleanup(func() {
-		if err := k.system.Close(); err != nil {
+		if err := k.system.Close(); err != nil && !k.stuck {
 			t.Error(err)
 		}
 		for range 2 {
@@ -188,4 +194,78 @@ func TestUnplug(t *testing.T) {
 	if want, n := int64(time.Since(start)/audio.BlockDuration), k.heard.Load(); n < want-100 || n > want+50 {
 		t.Errorf("the microphone gave %d blocks in the time of %d", n, want)
 	}
+}
+
+// TestChoose: another speaker and another microphone in mid-talk, and one that
+// was not there when the devices were listed; what cannot be opened changes
+// nothing.
+func TestChoose(t *testing.T) {
+	pulse := audiotest.NewPulse(t, "headset", "inner")
+	pulse.Setenv(t)
+	k := startTalk(t, "headset_mic", "inner")
+	choose := func(d any, name string) error { return d.(audio.Chooser).Choose(name) }
+	k.silent(t, time.Second) // the one plays to inner, the other listens to headset
+	if err := choose(k.out, "headset"); err != nil {
+		t.Fatal(err)
+	}
+	k.hears(t, time.Now(), 2*time.Second)
+	if err := choose(k.mic, "inner_mic"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // what is under way
+	k.silent(t, time.Second)
+	if err := choose(k.out, "nothing like that"); !errors.Is(err, audio.ErrNoDevice) {
+		t.Errorf("a device that is not there: %v", err)
+	}
+	k.silent(t, time.Second)
+	pulse.SetDefault(t, "inner", "inner")
+	if err := choose(k.out, ""); err != nil {
+		t.Error(err)
+	}
+	k.hears(t, time.Now(), 2*time.Second)
+	for len(k.events[0]) > 0 {
+		if e := <-k.events[0]; e.Device == "" && e.Err == nil {
+			t.Errorf("told %+v", e)
+		}
+	}
+	if err := k.out.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := choose(k.out, "headset"); !errors.Is(err, audio.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestStartHangs: PortAudio hangs now and then when a device fails while it is
+// started, which the monitor of a sink does as a speaker. The talk goes on, and
+// other devices can still be chosen. In a process of its own, which is not fit
+// for anything afterwards.
+func TestStartHangs(t *testing.T) {
+	const child = "TEAHOUSE_TEST_HANG"
+	if os.Getenv(child) == "" {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestStartHangs$", "-test.v", "-test.timeout=2m")
+		cmd.Env = append(os.Environ(), child+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	pulse := audiotest.NewPulse(t, "headset", "inner")
+	pulse.Setenv(t)
+	k := startTalk(t, "headset_mic", "inner")
+	out := k.out.(audio.Chooser)
+	for range 10 {
+		err := out.Choose("inner_mic")
+		k.stuck = errors.Is(err, errStuck)
+		if k.stuck {
+			break
+		}
+	}
+	t.Logf("it has hung: %v", k.stuck)
+	for _, speaker := range []string{"inner", "headset"} {
+		if err := out.Choose(speaker); err != nil {
+			t.Errorf("choose %s afterwards: %v", speaker, err)
+		}
+	}
+	k.hears(t, time.Now(), 5*time.Second)
 }
