@@ -49,7 +49,7 @@ type candidate struct {
 	missed time.Time // until when it is sought eagerly
 	// vanished: it was here, and ceased to be without a goodbye.
 	vanished bool
-	parted time.Time // when a session with it last ended
+	parted   time.Time // when a session with it last ended
 
 	opening bool
 	dialled time.Time          // when we last began to

@@ -204,6 +204,7 @@ func (r *Room) openSession(s *session) {
 // handingMoved is called after news for handing, which may have to come again
 // sooner than was thought.
 func (r *Room) handingMoved() {
+	r.keysChanged()
 	if next := r.handing.next; !next.IsZero() && next.Before(r.next) {
 		r.wake()
 	}

@@ -254,13 +254,23 @@ func (r *Room) epochChanged(reason string, apart bool) {
 	r.emit(Event{Kind: EventEpoch, Number: r.handing.newest().number, Reason: reason})
 }
 
+// toldEpoch is an epoch as the plane was last told of it.
+type toldEpoch struct {
+	*epoch
+	skip  bool
+	until time.Time
+}
+
 // keysChanged gives the plane and the gossip the epochs that are held now.
 func (r *Room) keysChanged() {
 	held := r.handing.held
-	if slices.Equal(held, r.epochs) {
+	if slices.EqualFunc(held, r.told, func(e *epoch, t toldEpoch) bool { return t == toldEpoch{e, e.skip, e.until} }) {
 		return
 	}
-	r.epochs = slices.Clone(held)
+	r.told = r.told[:0]
+	for _, e := range held {
+		r.told = append(r.told, toldEpoch{e, e.skip, e.until})
+	}
 	r.plane.setEpochs(held, func(e *epoch) *sealer {
 		return newSealer(&e.secret, r.id, r.self, r.peer, r.own.Salt)
 	})

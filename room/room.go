@@ -58,7 +58,7 @@ type Room struct {
 	spread  spread
 	foreign allowance // broadcasts under epochs of others
 
-	leave   sync.Once
+	ending  atomic.Bool // by Leave, or from within
 	mu      sync.Mutex
 	closed  bool // nothing is spawned any more
 	wg      sync.WaitGroup
@@ -83,7 +83,7 @@ type Room struct {
 	raising    bool
 	presenceAt time.Time
 	reportAt   time.Time
-	epochs     []*epoch // as the plane was last told
+	told       []toldEpoch
 }
 
 // Join enters the room of cfg.Secret and returns when it is entered, even
@@ -342,27 +342,29 @@ func (r *Room) Leave(ctx context.Context) error {
 	return nil
 }
 
-// finish ends the room for a reason, nil if asked for. The first call counts.
+// finish ends the room for a reason, nil if asked for. The first call counts;
+// done is closed when it has returned.
 func (r *Room) finish(ctx context.Context, why error) {
-	r.leave.Do(func() {
-		r.stop()
-		r.sayGoodbye(ctx)
-		close(r.quit)
-		<-r.ended
-		r.cancel()
-		r.mu.Lock()
-		r.closed = true
-		r.mu.Unlock()
-		r.wg.Wait()
-		r.drain()
-		r.err = why
-		reason := "left"
-		if why != nil {
-			reason = why.Error()
-		}
-		r.emit(Event{Kind: EventLeft, Reason: reason, Err: why})
-		close(r.done)
-	})
+	if r.ending.Swap(true) {
+		return
+	}
+	r.stop()
+	r.sayGoodbye(ctx)
+	close(r.quit)
+	<-r.ended
+	r.cancel()
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.wg.Wait()
+	r.drain()
+	r.err = why
+	reason := "left"
+	if why != nil {
+		reason = why.Error()
+	}
+	r.emit(Event{Kind: EventLeft, Reason: reason, Err: why})
+	close(r.done)
 }
 
 // sayGoodbye tells everybody that we go, and waits for them to close their
