@@ -41,13 +41,13 @@ type heard struct{ copies map[string]int }
 // moment a stream drops what is old, and a socket what it has no room for.
 func (h *heard) say(t *testing.T, from mesh.Session, packets <-chan string, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); h.copies[text] == 0; {
+	for deadline := time.Now().Add(patience); h.copies[text] == 0; {
 		if err := from.SendPacket([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		h.take(packets, 100*time.Millisecond)
 		if time.Now().After(deadline) {
-			t.Fatalf("not heard in 10 s: a packet of %d bytes", len(text))
+			t.Fatalf("not heard in %v: a packet of %d bytes", patience, len(text))
 		}
 	}
 }
@@ -185,7 +185,7 @@ func TestCrossing(t *testing.T) {
 		for i, n := range []*Node{a, b} {
 			to := []*Node{b, a}[i].Self()
 			wg.Go(func() {
-				s, err := n.Open(within(t, 10*time.Second), to, testDoor)
+				s, err := n.Open(within(t, patience), to, testDoor)
 				if err != nil {
 					t.Error(err)
 					return
@@ -278,7 +278,7 @@ func TestTransportMeets(t *testing.T) {
 			ca.Transport, cb.Transport = c.a, c.b
 			a, b := startNode(t, ca), startNode(t, cb)
 			// A connection by QUIC is there before, whatever is chosen.
-			if err := b.host.Connect(within(t, 5*time.Second), peer.AddrInfo{ID: a.host.ID(), Addrs: a.host.Addrs()}); err != nil {
+			if err := b.host.Connect(within(t, patience), peer.AddrInfo{ID: a.host.ID(), Addrs: a.host.Addrs()}); err != nil {
 				t.Fatal(err)
 			}
 			p := openPair(t, a, b)
@@ -311,7 +311,7 @@ func TestTransportMeets(t *testing.T) {
 func TestUpgrade(t *testing.T) {
 	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
 	a.learn(b.host.ID(), b.Self().Addrs)
-	if err := a.dialBy(within(t, 5*time.Second), b.host.ID(), onTCP); err != nil {
+	if err := a.dialBy(within(t, patience), b.host.ID(), onTCP); err != nil {
 		t.Fatal(err)
 	}
 	if a.hasConn(b.host.ID(), onQUIC) {
@@ -459,7 +459,7 @@ func TestBootstrapComesLater(t *testing.T) {
 // TestLateJoin: who joined a topic before us is known to be there.
 func TestLateJoin(t *testing.T) {
 	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
-	if err := a.host.Connect(within(t, 5*time.Second), peer.AddrInfo{ID: b.host.ID(), Addrs: b.host.Addrs()}); err != nil {
+	if err := a.host.Connect(within(t, patience), peer.AddrInfo{ID: b.host.ID(), Addrs: b.host.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
 	all := func(mesh.PeerID, []byte) mesh.Verdict { return mesh.Accept }
@@ -469,7 +469,11 @@ func TestLateJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tb.Close() }()
-	time.Sleep(300 * time.Millisecond) // b has said so, and says it once
+	eventually(t, "b has said so", func() bool { // it says it once
+		a.topics.mu.Lock()
+		defer a.topics.mu.Unlock()
+		return a.topics.others[b.host.ID()]["tea"]
+	})
 	ta, err := a.Join("tea", all, func(mesh.PeerID, []byte) {})
 	if err != nil {
 		t.Fatal(err)
@@ -652,7 +656,7 @@ func TestAddresses(t *testing.T) {
 			}
 			for _, transport := range []carrierSet{onQUIC, onTCP} {
 				a.learn(b.host.ID(), self.Addrs)
-				if err := a.dialBy(within(t, 5*time.Second), b.host.ID(), transport); err != nil {
+				if err := a.dialBy(within(t, patience), b.host.ID(), transport); err != nil {
 					t.Errorf("%s: %v", transportName(transport), err)
 				}
 			}
@@ -667,13 +671,13 @@ func TestAddresses(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
-	if err := a.host.Connect(within(t, 5*time.Second), peer.AddrInfo{ID: b.host.ID(), Addrs: b.host.Addrs()}); err != nil {
+	if err := a.host.Connect(within(t, patience), peer.AddrInfo{ID: b.host.ID(), Addrs: b.host.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
 	// Handshakes that never go on are held, up to the bound of one peer.
 	var streams []network.Stream
 	for range maxHandshakesPerPeer + 5 {
-		st, err := a.host.NewStream(within(t, 5*time.Second), b.host.ID(), roomProtocol)
+		st, err := a.host.NewStream(within(t, patience), b.host.ID(), roomProtocol)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -691,10 +695,10 @@ func TestLimits(t *testing.T) {
 		defer b.table.mu.Unlock()
 		return b.table.running == 0
 	})
-	if _, err := a.Open(within(t, 5*time.Second), b.Self(), testDoor); !errors.Is(err, mesh.ErrRefused) {
+	if _, err := a.Open(within(t, patience), b.Self(), testDoor); !errors.Is(err, mesh.ErrRefused) {
 		t.Errorf("after that: %v", err)
 	}
-	if _, err := a.Open(within(t, 5*time.Second), a.Self(), testDoor); !errors.Is(err, errSelf) {
+	if _, err := a.Open(within(t, patience), a.Self(), testDoor); !errors.Is(err, errSelf) {
 		t.Errorf("to itself: %v", err)
 	}
 }

@@ -25,6 +25,9 @@ const (
 	// clockJump is by how much the clock may differ from the time that passed
 	// before we take it that the machine slept or the clock was set.
 	clockJump = 30 * time.Second
+	// refireAfter is how often what was provided is provided again at most: an
+	// interface may come and go each second.
+	refireAfter = 10 * time.Second
 	// stalledFor is how late a look may be before we take it that the process,
 	// or the machine, stood still.
 	stalledFor = 3 * time.Second
@@ -53,18 +56,25 @@ func (n *Node) startWatch() error {
 		tick := time.NewTicker(watchEvery)
 		defer tick.Stop()
 		last := time.Now()
+		var fired time.Time
+		stale := false // what was put somewhere names where we were
 		for {
 			select {
 			case <-sub.Out():
 				n.log.Debug("addresses have changed")
-				n.booted.fire()
+				stale = true
 			case <-tick.C:
 				now := time.Now()
 				moved := n.places.look()
 				stalled := now.Sub(last)-watchEvery > stalledFor
 				if moved || stalled || jumped(last, now) {
 					n.log.Debug("the network or the time is another", "addresses", moved, "stalled", stalled)
-					n.moved()
+					n.moved(now)
+					stale = true
+				}
+				if stale && now.Sub(fired) >= refireAfter {
+					n.booted.fire()
+					stale, fired = false, now
 				}
 				last = now
 			case <-n.ctx.Done():
@@ -78,11 +88,9 @@ func (n *Node) startWatch() error {
 	return nil
 }
 
-// moved doubts all connections: one that does not answer soon is replaced. What
-// was provided is provided again.
-func (n *Node) moved() {
-	n.booted.fire()
-	n.pings.hurry(time.Now())
+// moved doubts all connections: one that does not answer soon is replaced.
+func (n *Node) moved(now time.Time) {
+	n.pings.hurry(now)
 	n.table.rush()
 }
 

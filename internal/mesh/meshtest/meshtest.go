@@ -12,7 +12,7 @@ import (
 
 // patience is how long something that must happen may take. Nothing here is
 // a measurement: a slow machine passes.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // quiet is how long the suite waits to see that something does not happen.
 const quiet = 300 * time.Millisecond
