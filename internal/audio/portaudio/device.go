@@ -122,7 +122,7 @@ func (d *device) Choose(name string) error {
 	was := d.name
 	d.name = name
 	err := d.retake()
-	if err != nil && d.cur.Load() != nil && !errors.Is(err, audio.ErrNoDevice) {
+	if err != nil && d.cur.Load() != nil && !errors.Is(err, audio.ErrNoDevice) && !errors.Is(err, errStuck) {
 		// It may be the same device by another name, which opens once.
 		if old := d.take(); old != nil {
 			_ = old.close() // it is in the way
