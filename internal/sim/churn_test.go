@@ -6,6 +6,16 @@ import (
 	"time"
 )
 
+// keptSeeds failed once:
+//
+//	42   who had gone could follow a ratchet
+//	58   an entry that a third one passed on made a dead one live for 14 s more
+//	137, 165   the same; and the in-memory ground healed a split when one part had died out
+//
+// Seeds 3 and 15 (no session for minutes with who came back at once) are among
+// those that are played anyway.
+var keptSeeds = []uint64{42, 58, 137, 165}
+
 // TestChurn: whatever is done to a room of few, it becomes one again, and what
 // must never happen does not. Each seed plays an hour of the steps' clock.
 func TestChurn(t *testing.T) {
@@ -16,7 +26,11 @@ func TestChurn(t *testing.T) {
 	if *flagHours > 0 {
 		n = max(1, int(*flagHours))
 	}
-	for _, seed := range seeds(n) {
+	play := seeds(n)
+	if *flagSeeds == 0 && *flagHours == 0 && !raceEnabled && !testing.Short() {
+		play = append(play, keptSeeds...)
+	}
+	for _, seed := range play {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			begun := time.Now()

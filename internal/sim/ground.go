@@ -68,10 +68,12 @@ func (g *memoryGround) rewired() {
 			}
 		}
 	}
-	if len(groups) < 2 {
+	if !g.wires.isSplit() {
 		g.memory.Heal()
 		return
 	}
+	// Even where all who live are in one part: what those said who died in
+	// another stays there.
 	var parts [][]mesh.PeerID
 	for _, part := range groups {
 		parts = append(parts, part)

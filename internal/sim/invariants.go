@@ -18,7 +18,7 @@ const (
 	// while the network is neither cut nor healed: the silence after which a
 	// member counts as gone (room: 14 s), and what is late on the worst wires.
 	// What was said before a cut may arrive after it.
-	ghostMost = 20 * time.Second
+	ghostMost = 16 * time.Second
 	// strangerMost is how long somebody may hold the epoch that another one
 	// speaks in, in reach of them, and not have been shown to them yet.
 	strangerMost = 10 * time.Second

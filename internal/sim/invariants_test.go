@@ -173,7 +173,7 @@ func TestInvariantsForgive(t *testing.T) {
 	}
 	for range 5 {
 		cuts++ // and what was said before may arrive
-		for range 19 {
+		for range 16 {
 			now = now.Add(time.Second)
 			if wrong := v.check(now, cuts, views[:2]); len(wrong) > 0 {
 				t.Fatal(wrong)

@@ -85,6 +85,26 @@ func TestHarkFinds(t *testing.T) {
 	}
 }
 
+// TestTheDeadStayApart: when all have died who were on one side of a split,
+// nothing of what they had said comes over.
+func TestTheDeadStayApart(t *testing.T) {
+	r := Run(t, Scenario{
+		Name: "dead apart", Seed: 1, People: 4, Wire: Wire{Delay: 20 * time.Millisecond},
+		Steps: []Step{
+			{0, Join{[]int{0, 1, 2}}},
+			{time.Second, Settle{Within: 5 * time.Second}},
+			{5 * time.Second, Split{[][]int{{0}}}},
+			{14 * time.Second, Kill{0}}, // it has said something since
+			{14 * time.Second, Join{[]int{3}}},
+		},
+		For: 40 * time.Second,
+	})
+	r.Report(t)
+	if ghost := r.Longest[ghosts]; ghost < 10*time.Second || ghost > 15*time.Second {
+		t.Errorf("shown for %v after the cut", ghost)
+	}
+}
+
 // TestUnseenIsFound: a key or voice that goes to somebody who is not in the
 // roster is seen by the tap.
 func TestUnseenIsFound(t *testing.T) {

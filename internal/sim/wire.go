@@ -146,6 +146,12 @@ func (w *wires) apart(a, b int) bool {
 	return w.groups[a] != w.groups[b]
 }
 
+func (w *wires) isSplit() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.groups != nil
+}
+
 // cuts is how often the network was cut or healed.
 func (w *wires) cuts() int {
 	w.mu.Lock()
