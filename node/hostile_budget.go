@@ -112,8 +112,10 @@ func (s *spending) spend(now time.Time, a allowance, n float64) (wait time.Durat
 	if s.used <= a.burst {
 		return 0, false
 	}
-	wait = time.Duration((s.used - a.burst) / a.rate * float64(time.Second))
-	return min(wait, maxWait), s.over(now)
+	wait = min(time.Duration((s.used-a.burst)/a.rate*float64(time.Second)), maxWait)
+	flood = s.over(now)
+	s.lastOver = now.Add(wait) // that nothing comes until then is our doing
+	return wait, flood
 }
 
 // origin is who uses something: a peer, and where it is connected from.

@@ -91,6 +91,9 @@ var attacks = map[string]func(ctx context.Context, a *attacker) error{
 	"packets": packets,
 }
 
+// comeBackFor is for how long one who was dropped tries to come back.
+const comeBackFor = 1500 * time.Millisecond
+
 // Names are the attacks there are.
 func Names() []string { return slices.Sorted(maps.Keys(attacks)) }
 
@@ -224,9 +227,10 @@ func (a *attacker) connect(ctx context.Context) error {
 	}
 }
 
-// comeBack tries to connect again until ctx ends, and counts how often that
-// lasts.
+// comeBack tries to connect again for a while, and counts how often that lasts.
 func (a *attacker) comeBack(ctx context.Context) (lasting int) {
+	ctx, cancel := context.WithTimeout(ctx, comeBackFor)
+	defer cancel()
 	for ctx.Err() == nil {
 		if a.host.Connect(ctx, a.info) == nil {
 			pause(ctx, 500*time.Millisecond)

@@ -236,6 +236,8 @@ func packets(ctx context.Context, a *attacker) error {
 	a.mu.Lock()
 	a.gone = time.Now()
 	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, comeBackFor)
+	defer cancel()
 	for ; ctx.Err() == nil; pause(ctx, 50*time.Millisecond) {
 		if s, err := n.Open(ctx, a.target.Peer, a.target.Door); err == nil {
 			s.Start(func([]byte) {}, nil)
