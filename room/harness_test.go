@@ -64,6 +64,10 @@ func onStage(t *testing.T, cfg mesh.MemoryConfig, f func(t *testing.T, s *stage)
 	})
 }
 
+// brief tells whether tests of many virtual hours, or many seeds, are to be
+// content with a few.
+func brief() bool { return testing.Short() || raceDetector }
+
 func testKey(name string) ed25519.PrivateKey {
 	seed := sha256.Sum256([]byte("test member " + name))
 	return ed25519.NewKeyFromSeed(seed[:])

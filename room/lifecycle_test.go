@@ -274,7 +274,7 @@ func TestCopiedHome(t *testing.T) {
 // one epoch, whoever founded.
 func TestConverge(t *testing.T) {
 	seeds := uint64(100)
-	if testing.Short() {
+	if brief() {
 		seeds = 10
 	}
 	var worst time.Duration
@@ -405,7 +405,7 @@ func TestPartition(t *testing.T) {
 // TestStaysFoundOverHoursAndDays: keys of the DHT change by the hour, topics by
 // the day.
 func TestStaysFoundOverHoursAndDays(t *testing.T) {
-	if testing.Short() {
+	if brief() {
 		t.Skip("30 hours of virtual time")
 	}
 	onStage(t, lan, func(t *testing.T, s *stage) {

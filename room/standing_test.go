@@ -83,8 +83,8 @@ func (r *Room) deafness() (why string) {
 // another peer id, before and after the others noticed, copies of homes,
 // splits, and sessions that break or are opened anew.
 func TestNobodyIsDeafWhileSessionsStand(t *testing.T) {
-	seeds := uint64(12)
-	if testing.Short() {
+	seeds := uint64(8)
+	if brief() {
 		seeds = 3
 	}
 	for seed := range seeds {
