@@ -36,7 +36,7 @@ type voiceMaterial struct {
 	pcm    []float32
 	speech int // samples of pcm that are speech
 	words  []voiceWord
-	coded  map[codec.EncoderConfig]codedVoice
+	coded  map[codec.EncoderConfig]codedVoice // of every system
 }
 
 type voiceWord struct{ digit, from, to int } // samples of pcm
@@ -74,19 +74,23 @@ func newVoiceMaterial(ctx context.Context) (*voiceMaterial, error) {
 			m.words = append(m.words, voiceWord{n, from, from + len(pcm)})
 		}
 	}
+	for _, s := range voiceSystems() {
+		if _, ok := m.coded[s.encoder]; ok {
+			continue
+		}
+		var c codedVoice
+		if c.packets, c.length, err = encodeVoice(m.pcm, s.encoder); err != nil {
+			return nil, err
+		}
+		m.coded[s.encoder] = c
+	}
 	return m, nil
 }
 
 // judge plays the material over the path and measures. words: have a machine
-// listen too.
+// listen too. It may be called from several goroutines.
 func (m *voiceMaterial) judge(ctx context.Context, s voiceSystem, path voicePath, words bool) (f voiceFigures, err error) {
-	coded, ok := m.coded[s.encoder]
-	if !ok {
-		if coded.packets, coded.length, err = encodeVoice(m.pcm, s.encoder); err != nil {
-			return f, err
-		}
-		m.coded[s.encoder] = coded
-	}
+	coded := m.coded[s.encoder]
 	p, err := s.play(coded.packets, coded.length, path)
 	if err != nil {
 		return f, err
@@ -109,7 +113,7 @@ func (m *voiceMaterial) judge(ctx context.Context, s voiceSystem, path voicePath
 		return f, err
 	}
 	f.Delay = c.Delay + c.Lag - path.Path
-	if f.STOI, err = lab.Intelligibility(m.pcm[:m.speech], heard, moves); err != nil {
+	if f.STOI, err = c.Intelligibility(m.pcm[:m.speech], heard); err != nil {
 		return f, err
 	}
 	if !words {

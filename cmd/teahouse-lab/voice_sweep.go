@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"teahouse/internal/lab"
@@ -64,22 +67,31 @@ func voiceSweeps(seed uint64, words bool) []voiceSweep {
 	return []voiceSweep{loss, burst, jitter, drift, depth}
 }
 
-// play fills in the figures.
+// play fills in the figures, in the order of points and then systems.
 func (s *voiceSweep) play(ctx context.Context, m *voiceMaterial, progress func(string, ...any)) error {
-	for _, point := range s.points {
-		for _, system := range s.systems {
-			if err := ctx.Err(); err != nil {
-				return err
+	s.figures = make([]voiceFigures, len(s.points)*len(s.systems))
+	failed := make([]error, len(s.figures))
+	var playing sync.WaitGroup
+	slots := make(chan struct{}, runtime.NumCPU())
+	for i := range s.figures {
+		point, system := s.points[i/len(s.systems)], s.systems[i%len(s.systems)]
+		slots <- struct{}{}
+		playing.Go(func() {
+			defer func() { <-slots }()
+			if failed[i] = ctx.Err(); failed[i] != nil {
+				return
 			}
 			f, err := m.judge(ctx, system, point.path, point.words)
 			if err != nil {
-				return fmt.Errorf("%s over %v: %w", system.name, point.path, err)
+				failed[i] = fmt.Errorf("%s over %v: %w", system.name, point.path, err)
+				return
 			}
-			s.figures = append(s.figures, f)
+			s.figures[i] = f
 			progress("%s: %s", s.name, strings.Join(f.cells(), " · "))
-		}
+		})
 	}
-	return nil
+	playing.Wait()
+	return errors.Join(failed...)
 }
 
 // The plots of a sweep: what of the figures, and how high the axis is.
@@ -154,5 +166,5 @@ like everything else; one frame is 20 ms, 32 kbit/s, the listener's device takes
 - **concealed**: frames for which something was made up; **late**: of these, those that came after their turn; **repaired**: played from a copy sent again;
   **stretched**: time added and taken away, of all. The first five seconds are played, but not counted: reports have to come before a link knows what it loses.
 - **STOI**: short-time objective intelligibility against the recording itself, so that the codec's own part is in it.
-- **words**: digits that pocketsphinx recognises with a closed grammar. **kbit/s** with UDP and IPv4 headers.
+- **words**: digits that pocketsphinx recognises with a closed grammar; – where it was not asked (` + "`--no-words`" + `). **kbit/s** with UDP and IPv4 headers.
 `

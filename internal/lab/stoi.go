@@ -3,7 +3,6 @@ package lab
 import (
 	"fmt"
 	"math"
-	"time"
 )
 
 // Short-time objective intelligibility, after Taal, Hendriks, Heusdens and
@@ -23,7 +22,7 @@ const (
 
 // STOI tells how intelligible sound is, from about 0 to 1, given the clean
 // reference. Both are mono at 48 kHz, of one length, and aligned to a few
-// milliseconds; see [Intelligibility] where they are not.
+// milliseconds; see [Comparison.Intelligibility] where they are not.
 func STOI(reference, sound []float32) (float64, error) {
 	if len(reference) != len(sound) {
 		return 0, fmt.Errorf("a reference of %v and sound of %v", duration(len(reference)), duration(len(sound)))
@@ -159,14 +158,9 @@ func resampleTo(pcm []float32, rate int) []float64 {
 	return out
 }
 
-// Intelligibility is STOI of sound whose delay is unknown and moves: each half
-// second of the reference is compared with where it is found, at most d away
-// from where the whole is.
-func Intelligibility(reference, sound []float32, d time.Duration) (float64, error) {
-	c, err := CompareWithin(reference, sound, d)
-	if err != nil {
-		return 0, err
-	}
+// Intelligibility is STOI of the sound that c compared with the reference: each
+// half second is taken from where c found it.
+func (c Comparison) Intelligibility(reference, sound []float32) (float64, error) {
 	lags := make(map[int]int) // by window
 	for _, w := range c.Windows {
 		if w.Correlation > 0.3 {

@@ -87,7 +87,11 @@ func TestIntelligibilityFollowsTheDelay(t *testing.T) {
 	sound = append(sound, make([]float32, Rate/50)...) // 20 ms more from here on
 	sound = append(sound, clean[4*Rate:]...)
 	sound = append(sound, make([]float32, Rate)...)
-	d, err := Intelligibility(clean, sound, 60*time.Millisecond)
+	c, err := CompareWithin(clean, sound, 60*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := c.Intelligibility(clean, sound)
 	if err != nil || d < 0.97 {
 		t.Errorf("%.3f, %v", d, err)
 	}
