@@ -76,19 +76,37 @@ func (k *talk) gap(since time.Time) (longest time.Duration) {
 }
 
 // silent opens a session from a to b without starting it.
-func silent(t *testing.T, a, b *Node) (from, to mesh.Session) {
+func silent(t testing.TB, a, b *Node) (from, to mesh.Session) {
 	t.Helper()
-	accepted := make(chan mesh.Session, 1)
+	accepted := make(chan mesh.Session, 8)
 	stop, err := b.Listen(testDoor, func(s mesh.Session) { accepted <- s })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop()
-	from, err = a.Open(within(t, patience), b.Self(), testDoor)
-	if err != nil {
-		t.Fatal(err)
+	// A handshake of QUIC's may run out of its 5 s on a busy machine, after one
+	// side took it for done. A room tries again; that the first try does it
+	// elsewhere is shown by the conformance suite.
+	ctx := within(t, patience)
+	for try := 1; ; try++ {
+		if from, err = a.Open(ctx, b.Self(), testDoor); err == nil {
+			break
+		}
+		if try == 3 || ctx.Err() != nil {
+			t.Fatal(err)
+		}
+		t.Logf("try %d: %v", try, err)
 	}
-	return from, <-accepted
+	for {
+		select {
+		case to = <-accepted:
+			if to.Binding() == from.Binding() { // not one of a try that failed
+				return from, to
+			}
+		case <-ctx.Done():
+			t.Fatal("no session at the other end")
+		}
+	}
 }
 
 // TestBlockedFromTheStart: where voice datagrams never arrive, nobody waits

@@ -26,11 +26,12 @@ func (i *internet) lose(part float64, seed uint64) {
 	})
 }
 
-// lossSeeds is how many runs TestLossyPath makes of each case.
+// lossSeeds is how many runs TestLossyPath makes of each case: one, or more by
+// the environment, for a long look.
 func lossSeeds() int {
 	n, err := strconv.Atoi(os.Getenv("TEAHOUSE_LOSS_SEEDS"))
 	if err != nil {
-		return 2
+		return 1
 	}
 	return n
 }
@@ -38,7 +39,7 @@ func lossSeeds() int {
 // TestLossyPath: where a third and more is lost, voice goes on by datagrams,
 // as late as the path is long and no later, and no session breaks.
 func TestLossyPath(t *testing.T) {
-	const talking = 2 * time.Minute
+	const talking = time.Minute
 	for _, loss := range []float64{0.05, 0.33, 0.40} {
 		for _, oneWay := range []time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond} {
 			for seed := range lossSeeds() {

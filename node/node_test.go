@@ -105,21 +105,8 @@ var testDoor = mesh.Door{0xd0}
 // openPair opens a session from a to b, started at both ends.
 func openPair(t testing.TB, a, b *Node) *pair {
 	t.Helper()
-	accepted := make(chan mesh.Session, 1)
-	stop, err := b.Listen(testDoor, func(s mesh.Session) { accepted <- s })
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop()
 	p := &pair{}
-	if p.a, err = a.Open(within(t, patience), b.Self(), testDoor); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case p.b = <-accepted:
-	case <-time.After(patience):
-		t.Fatal("no session at the other end")
-	}
+	p.a, p.b = silent(t, a, b)
 	start := func(s mesh.Session) (chan string, chan string) {
 		m, k := make(chan string, 1000), make(chan string, 10000)
 		s.Start(func(b []byte) { m <- string(b) }, func(b []byte, _ time.Time) {
