@@ -42,7 +42,7 @@ func TestNetworkLayer(t *testing.T) {
 				if late := first.Quantile(0.95) - path; late > networkBudget {
 					t.Errorf("%s: 95 of 100 frames take up to %v longer than the path", name, late)
 				}
-				if broken(r) {
+				if loss >= 0.4 && broken(r) {
 					t.Logf("%s: the session broke on the way: %v", name, r.Links)
 					continue
 				}
@@ -65,10 +65,10 @@ func TestNetworkLayer(t *testing.T) {
 	t.Log("\n" + table.String())
 }
 
-// broken tells whether a session ended that should not have.
+// broken tells whether a link ended before people left.
 func broken(r *Result) bool {
 	for what := range r.Links {
-		if strings.HasPrefix(what, "down: session broken") {
+		if strings.HasPrefix(what, "down: ") && what != "down: left" {
 			return true
 		}
 	}
