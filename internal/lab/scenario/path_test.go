@@ -225,15 +225,16 @@ func TestPathFaults(t *testing.T) {
 	}
 	faults = append(faults, f)
 
-	// Each moves to another network, which the other one is told of.
+	// Each moves to another network, which the other one is told of. The other
+	// way about (docs/test-wishlist.md) it takes longer now and then.
 	for _, m := range []struct {
 		name   string
 		host   *lab.Host
 		other  *actor
 		member string
 	}{
-		{"the speaker moves", a, k.listener, k.member},
 		{"the listener moves", b, k.speaker, k.listener.member(t)},
+		{"the speaker moves", a, k.listener, k.member},
 	} {
 		f = fault{name: m.name, from: time.Now(), most: 5 * time.Second}
 		must(t, m.host.Renumber(t.Context()))
@@ -245,6 +246,7 @@ func TestPathFaults(t *testing.T) {
 			t.Errorf("%s: no link event tells it", f.name)
 		}
 		faults = append(faults, f)
+		time.Sleep(4 * time.Second) // one thing at a time: they tell others where they are
 	}
 
 	time.Sleep(2 * time.Second)
