@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -297,5 +299,44 @@ func TestSlotsForMembers(t *testing.T) {
 		synctest.Wait()
 		t.Logf("together after %v", s.gather(4*time.Second))
 		_ = b
+	})
+}
+
+// moving is a network whose addresses change.
+type moving struct {
+	mesh.Network
+	at atomic.Pointer[mesh.Addr]
+}
+
+func (m *moving) Self() mesh.Peer {
+	p := m.Network.Self()
+	if at := m.at.Load(); at != nil {
+		p.Addrs = []mesh.Addr{*at}
+	}
+	return p
+}
+
+// TestNewAddressesAreTold: within a presence the others know where somebody is
+// whose addresses have changed, by its session, without gossip.
+func TestNewAddressesAreTold(t *testing.T) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
+		var m *moving
+		s.memory.Node(nil)
+		a := s.enter("a", func(c *Config) {
+			m = &moving{Network: deaf{c.Network}}
+			c.Network = m
+		})
+		b := s.enter("b", func(c *Config) { c.Network = deaf{c.Network} })
+		s.gather(5 * time.Second)
+		time.Sleep(20 * time.Second)
+		moved := mesh.Addr("/memory/elsewhere")
+		m.at.Store(&moved)
+		s.eventually(presenceEvery+2*time.Second, "b knows a's new address", func() (ok bool) {
+			err := b.room.call(func() {
+				c := b.room.seeking.candidates[a.node.Self().ID]
+				ok = c != nil && slices.Equal(c.addrs, []mesh.Addr{moved})
+			})
+			return ok && err == nil
+		})
 	})
 }

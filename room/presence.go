@@ -12,6 +12,7 @@ import (
 func (r *Room) present(now time.Time) (next time.Time) {
 	if !r.presenceAt.After(now) {
 		r.announceSelf()
+		r.showAddrs(now)
 	}
 	silent, next := r.roster.silent(now)
 	for _, m := range silent {

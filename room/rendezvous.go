@@ -2,6 +2,7 @@ package room
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,6 +60,7 @@ type rendezvous struct {
 	surfaceAt   time.Time // when to show ourselves out of turn; zero: not
 	surfaced    bucket    // how often that was
 	topicsAt    time.Time
+	shown       []mesh.Addr // our addresses as we last looked
 
 	lostAt    time.Time // when to look again for those in the roster whom we do not meet
 	lostPause time.Duration
@@ -122,6 +124,26 @@ func (r *Room) surface(now time.Time) {
 	if v := &r.seeking; v.surfaceAt.IsZero() {
 		v.surfaceAt = now.Add(r.jitter(surfaceSpread, surfaceSpread))
 		r.wake()
+	}
+}
+
+// showAddrs tells everybody where we are once that has changed.
+func (r *Room) showAddrs(now time.Time) {
+	self := r.cfg.Network.Self()
+	v := &r.seeking
+	if slices.Equal(v.shown, self.Addrs) {
+		return
+	}
+	first := v.shown == nil
+	if v.shown = slices.Clone(self.Addrs); first {
+		return // beacons and PEERS have told
+	}
+	r.surface(now)
+	data := appendPeersMessage(nil, []mesh.Peer{self})
+	for s := range r.sessions {
+		if s.state == sessionOpen {
+			s.send(mesh.Roster, data)
+		}
 	}
 }
 
