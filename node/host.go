@@ -82,13 +82,16 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places
 		libp2p.MultiaddrResolver(noNames{}),
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
+		// After 100 dials of which fewer than 5 came through, libp2p would take
+		// UDP for blocked, and refuse 99 of 100 for as long as that is so. But
+		// after a split, or the deaths of many, most dials are in vain, and the
+		// one that is not may be the one way to somebody who is back.
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	}
 	if cfg.ListenUDP != nil {
 		// Address discovery waits on a clock that virtual time never moves.
 		opts = append(opts, libp2p.DisableIdentifyAddressDiscovery())
-	}
-	if cfg.Bootstrap {
-		opts = append(opts, libp2p.UDPBlackHoleSuccessCounter(nil), libp2p.IPv6BlackHoleSuccessCounter(nil))
 	}
 	h, err = libp2p.New(opts...)
 	if err != nil {

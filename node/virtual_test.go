@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -49,7 +50,7 @@ func (c *lossyConn) WriteTo(b []byte, to net.Addr) (int, error) {
 }
 
 func newInternet(t *testing.T, oneWay time.Duration) *internet {
-	i := &internet{net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay)}}
+	i := &internet{net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay), Logger: slog.New(slog.DiscardHandler)}}
 	i.net.Start()
 	t.Cleanup(i.net.Close)
 	return i

@@ -61,15 +61,14 @@ func TestInternetMisbehaves(t *testing.T) {
 }
 
 // TestInternetChurn: random life on real nodes. The bootstrap stays in reach.
-// Seed 2 (-sim.first 2 -sim.seeds 1) is not among those that are always played:
-// in one play of three, in its round 39, two who see each other have no voice
-// for one to three minutes.
+// In the round 39 of seed 2 nobody was dialled for minutes, because so many
+// dials had failed (node's TestManyDead).
 func TestInternetChurn(t *testing.T) {
 	length := 20 * time.Minute
 	if raceEnabled {
 		length = 5 * time.Minute
 	}
-	for _, seed := range seeds(2) {
+	for _, seed := range seeds(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			s := Churn(seed, 5, length)
