@@ -172,8 +172,6 @@ func TestUnplug(t *testing.T) {
 	time.Sleep(3 * time.Second)
 	pulse.Plug(t, "headset")
 	time.Sleep(2 * time.Second)
-	k.silent(t, time.Second)
-	// The server may move the sound to another sink by itself, and back. Where it gives up the stream instead, it is we who move.
 	var moves []string
 	for len(*k.of(false)) > 0 {
 		switch e := <-*k.of(false); {
@@ -181,14 +179,21 @@ func TestUnplug(t *testing.T) {
 			moves = append(moves, "lost")
 		case e.Device == "default" && e.Replaced:
 			moves = append(moves, "replaced")
+		case e.Device == "headset" && !e.Replaced && len(moves) == 0: // with larger buffers, on a busy machine
 		case e.Device == "headset" && !e.Replaced:
 			moves = append(moves, "back")
 		default:
 			t.Errorf("told %+v", e)
 		}
 	}
-	if n := len(moves); n > 0 && (moves[0] != "lost" || moves[n-1] != "back") {
-		t.Errorf("the speaker was %v", moves)
+	// Where the server gives the stream up, it is we who move, and go back.
+	// Where it moves the sound to another sink by itself, which no program can
+	// see through ALSA, it alone can move it back.
+	if n := len(moves); n > 0 {
+		k.silent(t, time.Second)
+		if moves[0] != "lost" || moves[n-1] != "back" {
+			t.Errorf("the speaker was %v", moves)
+		}
 	}
 	t.Log(moves)
 	if want, n := int64(time.Since(start)/audio.BlockDuration), k.heard.Load(); n < want-100 || n > want+50 {
