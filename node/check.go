@@ -62,7 +62,9 @@ const (
 	checkFast  = 200 * time.Millisecond
 	checkAgain = 100 * time.Millisecond
 	checkTalk  = 60 * time.Millisecond
-	// unprovenFor is how long a path may take to answer for the first time.
+	// unprovenFor is how long a path may take to answer for the first time, and
+	// how old the last answer of one may be whose place is taken by another
+	// that is believed at once.
 	unprovenFor = 1500 * time.Millisecond
 	// silentFor is how long a proven path may be silent (DESIGN section 4).
 	silentFor = 3 * time.Second
@@ -96,6 +98,7 @@ type checker struct {
 	answerAt time.Time
 	back     [recoverAfter]time.Time // the latest answers, newest first
 	bad      bool
+	wary     bool // it counts as good only once it has answered
 	smoothed time.Duration
 	least    time.Duration
 	missing  float64 // part of the asks without an answer, smoothed
@@ -165,7 +168,7 @@ func (c *checker) judge(now time.Time) (good, proven bool) {
 		c.bad = true
 		clear(c.back[:])
 	}
-	return !c.bad, proven
+	return !c.bad && (proven || !c.wary), proven
 }
 
 // pace is how long after an ask the next one is due.
@@ -232,11 +235,39 @@ func (c *checker) waiting(now time.Time) time.Duration {
 	return max(0, longest-c.least)
 }
 
-// forget makes the path unproven again: it leads elsewhere now.
+// silent tells that asks go out, and none has been answered for silentFor.
+func (c *checker) silent(now time.Time) bool {
+	waits := c.waiting(now)
+	c.state.Lock()
+	defer c.state.Unlock()
+	return waits > silentFor && now.Sub(c.answerAt) > silentFor
+}
+
+// turn begins anew with a path that leads elsewhere. It is called good before
+// it has answered unless it is a strange one, or takes the place of one that
+// does not answer: of two connections that are both dead each would else seem
+// to bring the peer back.
+func (c *checker) turn(now time.Time, strange bool) {
+	c.state.Lock()
+	defer c.state.Unlock()
+	wary := c.bad || strange || c.wary
+	if !c.answerAt.IsZero() {
+		wary = c.bad || now.Sub(c.answerAt) > unprovenFor
+	}
+	c.begin()
+	c.wary = wary
+}
+
+// forget makes the path unproven again: what was known is old.
 func (c *checker) forget() {
 	c.state.Lock()
 	defer c.state.Unlock()
-	c.since, c.answerAt, c.bad, c.smoothed = time.Time{}, time.Time{}, false, 0
+	c.begin()
+}
+
+// begin forgets all. state must be held.
+func (c *checker) begin() {
+	c.since, c.answerAt, c.bad, c.wary, c.smoothed = time.Time{}, time.Time{}, false, false, 0
 	clear(c.back[:])
 	c.heard, c.missing = c.next, 0
 	clear(c.asked[:])

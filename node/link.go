@@ -20,8 +20,8 @@ type link struct {
 	way     atomic.Pointer[way] // nil while there is none
 	// datagrams is the way by datagrams, chosen or not: checks go there.
 	datagrams atomic.Pointer[way]
-	// hopeless: the way of the moment is by datagrams that do not arrive, and
-	// there is no other.
+	// hopeless: what goes by the way of the moment does not arrive, or has yet
+	// to show that it does, and there is no better.
 	hopeless atomic.Bool
 	// opening is a voice stream that does not stand yet.
 	opening atomic.Pointer[voiceStream]

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -165,6 +166,15 @@ func (s *session) look(st *pathState, now time.Time) time.Duration {
 			st.dials[i].after, st.dials[i].delay = time.Time{}, 0
 		}
 	}
+	if now.Sub(st.rushed) < rushFor {
+		// Each of them may be the one that lives, and by being used shows the
+		// peer where we are.
+		for _, c := range s.node.host.Network().ConnsToPeer(s.remote) {
+			if kindOf(c.RemoteMultiaddr()) != 0 && !c.IsClosed() && !c.Stat().Limited {
+				s.node.pings.touch(c, now)
+			}
+		}
+	}
 	next := s.choose(st, now)
 	if now.Sub(st.rushed) < rushFor {
 		next = min(next, checkFast)
@@ -210,7 +220,8 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 		next = min(next, checkFast)
 	}
 	s.link.way.Store(w)
-	s.link.hopeless.Store(dg != nil && !good && w == dg)
+	dead := w != nil && w == dg && !good || w != nil && w.stream != nil && w.stream.checks.silent(now)
+	s.link.hopeless.Store(dead)
 	var by *voiceStream
 	if standby != nil {
 		by = standby.stream
@@ -261,11 +272,17 @@ func (s *session) makeDatagramWay(st *pathState, now time.Time) *way {
 		kind: onDatagram, conn: st.quic, quic: q, sender: sender, to: to,
 		path: mesh.Path{Carrier: mesh.Datagram, Transport: "quic", Remote: to.String()},
 	}
-	s.link.checks.forget()
+	s.link.checks.turn(now, !s.cameFrom(to))
 	s.link.forgetRate()
 	st.lastCheck = time.Time{}
 	s.link.datagrams.Store(w)
 	return w
+}
+
+// cameFrom tells whether the session has been opened by QUIC with this address.
+func (s *session) cameFrom(to netip.AddrPort) bool {
+	q, ok := quicOf(s.stream.Conn())
+	return ok && q.remote() == to
 }
 
 // vouch notes that a datagram went there and its answer came back: the QUIC
@@ -429,7 +446,8 @@ func (s *session) announce(st *pathState) {
 
 // bestConns are the newest direct connections to p of each kind that answer,
 // or else the newest: where an older one has died without notice, the newer has
-// not.
+// not. One by which the peer has moved is as new as the move: others may lead
+// to where it was.
 func (n *Node) bestConns(p peer.ID) (viaQUIC, viaTCP network.Conn) {
 	now := time.Now()
 	for _, c := range n.host.Network().ConnsToPeer(p) {
@@ -449,9 +467,17 @@ func (n *Node) bestConns(p peer.ID) (viaQUIC, viaTCP network.Conn) {
 			continue
 		}
 		dead, bestDead := n.pings.silence(c, now) >= suspectAfter, n.pings.silence(*best, now) >= suspectAfter
-		if bestDead && !dead || bestDead == dead && !c.Stat().Opened.Before((*best).Stat().Opened) {
+		if bestDead && !dead || bestDead == dead && !n.learnt(c, now).Before(n.learnt(*best, now)) {
 			*best = c
 		}
 	}
 	return viaQUIC, viaTCP
+}
+
+// learnt is when we were told that p is where c leads.
+func (n *Node) learnt(c network.Conn, now time.Time) time.Time {
+	if q, ok := quicOf(c); ok {
+		return n.pings.news(c, q.remote(), now)
+	}
+	return c.Stat().Opened
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -50,9 +51,11 @@ type pings struct {
 
 type pinging struct {
 	last   time.Time
-	ended  time.Time // when the last ping ended, either way
-	unsure time.Time // when the first ping began that got no answer; zero: none
-	hurry  time.Time // since when an answer is awaited sooner; zero: it is not
+	ended  time.Time      // when the last ping ended, either way
+	unsure time.Time      // when the first ping began that got no answer; zero: none
+	hurry  time.Time      // since when an answer is awaited sooner; zero: it is not
+	leads  netip.AddrPort // where QUIC sends; invalid: not looked at
+	moved  time.Time      // when that became another
 	busy   bool
 	stream network.Stream // used by whoever set busy
 	opened time.Time
@@ -67,14 +70,7 @@ func (p *pings) touch(c network.Conn, now time.Time) {
 			delete(p.conns, o)
 		}
 	}
-	g := p.conns[c]
-	if g == nil {
-		if p.conns == nil {
-			p.conns = make(map[network.Conn]*pinging)
-		}
-		g = &pinging{}
-		p.conns[c] = g
-	}
+	g := p.of(c)
 	if g.busy || now.Sub(g.last) < pingEvery-checkFast/2 {
 		return
 	}
@@ -108,10 +104,40 @@ func (p *pings) silence(c network.Conn, now time.Time) time.Duration {
 		return 0
 	}
 	d := g.silence(now)
-	if d < suspectAfter && d > 0 && !g.hurry.IsZero() && now.Sub(g.hurry) >= hurriedAfter {
+	if d < suspectAfter && d > 0 && !g.hurry.IsZero() && min(d, now.Sub(g.hurry)) >= hurriedAfter {
 		return suspectAfter
 	}
 	return d
+}
+
+// news is when the address that a QUIC connection leads to was learnt: at its
+// beginning, or when the peer moved and QUIC validated where to, as far as that
+// has been looked at: by this.
+func (p *pings) news(c network.Conn, to netip.AddrPort, now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.of(c)
+	if g.leads.IsValid() && g.leads != to {
+		g.moved = now
+	}
+	g.leads = to
+	if g.moved.IsZero() {
+		return c.Stat().Opened
+	}
+	return g.moved
+}
+
+// of is what is known of c. mu must be held.
+func (p *pings) of(c network.Conn) *pinging {
+	g := p.conns[c]
+	if g == nil {
+		if p.conns == nil {
+			p.conns = make(map[network.Conn]*pinging)
+		}
+		g = &pinging{}
+		p.conns[c] = g
+	}
+	return g
 }
 
 func (g *pinging) silence(now time.Time) time.Duration {

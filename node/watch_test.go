@@ -77,9 +77,9 @@ func (*connOf) IsClosed() bool { return false }
 // TestHurry: when the network has changed, a connection that does not answer is
 // suspected after hurriedAfter, one that answers is not.
 func TestHurry(t *testing.T) {
-	deaf, well, vouched := &connOf{}, &connOf{}, &connOf{}
+	deaf, well, vouched, idle := &connOf{}, &connOf{}, &connOf{}, &connOf{}
 	p := pings{conns: map[network.Conn]*pinging{
-		deaf: {busy: true, unsure: epoch}, well: {}, vouched: {busy: true, unsure: epoch},
+		deaf: {busy: true, unsure: epoch}, well: {}, vouched: {busy: true, unsure: epoch}, idle: {},
 	}}
 	if p.silence(deaf, epoch.Add(2*time.Second)) >= suspectAfter {
 		t.Error("suspected too soon when nothing has changed")
@@ -96,6 +96,14 @@ func TestHurry(t *testing.T) {
 	}
 	if p.silence(well, now) >= suspectAfter || p.silence(vouched, now) >= suspectAfter {
 		t.Error("one that lives is suspected")
+	}
+	late := epoch.Add(time.Minute) // nobody had a use for it until then
+	p.conns[idle].busy, p.conns[idle].unsure = true, late
+	if p.silence(idle, late.Add(100*time.Millisecond)) >= suspectAfter {
+		t.Error("suspected as soon as it is asked")
+	}
+	if p.silence(idle, late.Add(hurriedAfter)) < suspectAfter {
+		t.Error("asked late and not suspected")
 	}
 	if p.silence(deaf, now) >= forsakeAfter {
 		t.Error("given up as soon as suspected")
