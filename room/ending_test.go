@@ -338,3 +338,30 @@ func TestFadingIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestReportsAreSignsOfLife: whose entries wait in a dead stream is here as
+// long as reports come by the session's voice, and gone 14 s after the last.
+func TestReportsAreSignsOfLife(t *testing.T) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
+		a, b := s.enter("a"), s.enter("b")
+		s.gather(8 * time.Second)
+		for range 20 { // as if no entry had come for long
+			a.room.post(nil, func() {
+				for _, p := range a.room.roster.present {
+					p.until = time.Now()
+				}
+				a.room.wake()
+			})
+			time.Sleep(200 * time.Millisecond)
+			synctest.Wait()
+			if n := len(a.room.Members()); n != 2 {
+				t.Fatalf("%d members", n)
+			}
+		}
+		s.memory.Kill(b.node.Self().ID)
+		took := s.eventually(presenceGone+time.Second, "b is gone", func() bool { return len(a.room.Members()) == 1 })
+		if took > presenceGone || took < presenceGone-2*reportEvery {
+			t.Errorf("gone %v after it was killed", took)
+		}
+	})
+}

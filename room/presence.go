@@ -16,11 +16,34 @@ func (r *Room) present(now time.Time) (next time.Time) {
 	}
 	silent, next := r.roster.silent(now)
 	for _, m := range silent {
+		if until := r.lastReport(m).Add(presenceGone); until.After(now) {
+			r.roster.present[m].until = until
+			next = sooner(next, until)
+			continue
+		}
 		r.roster.remove(m, now)
 		r.miss(r.roster.last(m).Peer, now)
 		r.memberGone(m, "has fallen silent")
 	}
 	return sooner(next, r.presenceAt)
+}
+
+// lastReport is when the latest report of a present member came, by a session
+// whose stream stands; zero: none has. Reports are packets of the session: they
+// show that the member lives where its entries wait in a stream whose connection
+// is dead, which may not be known for 15 s.
+func (r *Room) lastReport(m Member) (at time.Time) {
+	for s := range r.sessions {
+		if s.state != sessionOpen || s.far.member != m {
+			continue
+		}
+		s.link.mu.Lock()
+		if s.link.came.After(at) {
+			at = s.link.came
+		}
+		s.link.mu.Unlock()
+	}
+	return at
 }
 
 // freshEntry signs our entry anew; nil where the network does not sign any
