@@ -5,8 +5,9 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"teahouse/internal/mesh/meshtest"
 )
 
 // line is a bottleneck that all of one node's packets leave by.
@@ -84,7 +85,7 @@ func extremes(all []int) (least, most int) {
 // beside a download that keeps the queue full, stays there for as long as that
 // lasts, and has what it wants again soon after.
 func TestVoiceBesideDownload(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		ca, cb := net.config(t), net.config(t)
 		ca.Transport, cb.Transport = DatagramOnly, DatagramOnly
@@ -119,7 +120,7 @@ func TestVoiceBesideDownload(t *testing.T) {
 // TestVoiceMakesNoQueue: a link that wants more than the line carries takes most
 // of it, evenly, and leaves no queue behind that others would wait in.
 func TestVoiceMakesNoQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		ca, cb := net.config(t), net.config(t)
 		ca.Transport, cb.Transport = DatagramOnly, DatagramOnly
@@ -154,7 +155,7 @@ func TestVoiceMakesNoQueue(t *testing.T) {
 func TestLossIsNoQueue(t *testing.T) {
 	for _, oneWay := range []time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond} {
 		t.Run(oneWay.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			meshtest.Bubble(t, func(t *testing.T) {
 				net := newInternet(t, oneWay)
 				ca, cb := net.config(t), net.config(t)
 				ca.Transport, cb.Transport = DatagramOnly, DatagramOnly

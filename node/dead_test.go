@@ -5,16 +5,16 @@ import (
 	"crypto/ed25519"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // TestManyDead: whoever has dialled many in vain still reaches who is there.
 // libp2p would take UDP for blocked then, and not dial by it.
 func TestManyDead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		const atOnce = 30
@@ -40,7 +40,7 @@ func TestManyDead(t *testing.T) {
 // the connections that there are, all of them dead, is tried; and one is soon
 // after.
 func TestDeadIsNotUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		from, to := silent(t, a, b)

@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // talk sends numbered packets each 20 ms and knows which came, when.
@@ -112,7 +112,7 @@ func silent(t testing.TB, a, b *Node) (from, to mesh.Session) {
 // TestBlockedFromTheStart: where voice datagrams never arrive, nobody waits
 // for that to be found out.
 func TestBlockedFromTheStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		net.blockVoice(true)
@@ -195,7 +195,7 @@ func TestEitherTransportDies(t *testing.T) {
 func TestOutage(t *testing.T) {
 	for _, d := range []time.Duration{2 * time.Second, 5 * time.Second, 9 * time.Second, 12 * time.Second, 40 * time.Second} {
 		t.Run(d.String(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			meshtest.Bubble(t, func(t *testing.T) {
 				net := newInternet(t, 30*time.Millisecond)
 				a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 				from, to := silent(t, a, b)

@@ -8,10 +8,10 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // lose makes every node's network lose this part of all that it sends, by
@@ -44,7 +44,7 @@ func TestLossyPath(t *testing.T) {
 		for _, oneWay := range []time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond} {
 			for seed := range lossSeeds() {
 				t.Run(fmt.Sprintf("%.0f %%, %v, %d", 100*loss, oneWay, seed), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
+					meshtest.Bubble(t, func(t *testing.T) {
 						net := newInternet(t, oneWay)
 						a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 						from, to := silent(t, a, b)

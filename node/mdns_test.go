@@ -15,6 +15,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"teahouse/internal/mesh/meshtest"
 )
 
 // cable is a LAN for mDNS alone, in the memory of a test.
@@ -150,7 +152,7 @@ func TestMDNSFindsAndLosesNeighbours(t *testing.T) {
 	} {
 		t.Run(family.a, func(t *testing.T) {
 			listen := multiaddrs(t, family.listen)
-			synctest.Test(t, func(t *testing.T) {
+			meshtest.Bubble(t, func(t *testing.T) {
 				c := new(cable)
 				ida, idb := peer.ID(idOf(1)), peer.ID(idOf(2))
 				a, stopA := c.seek(ida, testNetwork, family.a, listen...)
@@ -192,7 +194,7 @@ func TestMDNSFindsAndLosesNeighbours(t *testing.T) {
 
 func TestMDNSKeepsNetworksApart(t *testing.T) {
 	listen := multiaddrs(t, "/ip4/0.0.0.0/udp/7/quic-v1")
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		c := new(cable)
 		ears := c.plug("10.0.0.9/24")
 		ears.in = make(chan mdnsPacket, 10000)
@@ -219,7 +221,7 @@ func TestMDNSKeepsNetworksApart(t *testing.T) {
 // Over midnight, and with a clock that is an hour and a half wrong.
 func TestMDNSOverMidnight(t *testing.T) {
 	listen := multiaddrs(t, "/ip4/0.0.0.0/udp/7/quic-v1")
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		c := new(cable)
 		_, stopA := c.seek(peer.ID(idOf(1)), testNetwork, "10.0.0.1/24", listen...)
 		defer stopA()
@@ -241,7 +243,7 @@ func TestMDNSOverMidnight(t *testing.T) {
 
 func TestMDNSFlood(t *testing.T) {
 	listen := multiaddrs(t, "/ip4/0.0.0.0/udp/7/quic-v1")
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		c := new(cable)
 		s, stop := c.seek(peer.ID(idOf(1)), LAN(), "10.0.0.1/24", listen...)
 		defer stop()
@@ -279,7 +281,7 @@ func TestMDNSFlood(t *testing.T) {
 // Who can be reached from no LAN says nothing and asks nothing.
 func TestMDNSSilentOnLoopback(t *testing.T) {
 	listen := multiaddrs(t, "/ip4/127.0.0.1/udp/7/quic-v1", "/ip6/::1/tcp/7")
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		c := new(cable)
 		_, stop := c.seek(peer.ID(idOf(1)), LAN(), "10.0.0.1/24", listen...)
 		pass(time.Hour)

@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // TestCredit: all but urgent messages wait while much is untaken, and the
@@ -67,7 +67,7 @@ func TestCredit(t *testing.T) {
 // TestPeerThatTakesNothing: it is given up, though its stream and its link
 // live, and what it lies about what it took ends the session.
 func TestPeerThatTakesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		from, to := silent(t, a, b)
@@ -102,7 +102,7 @@ func TestPeerThatTakesNothing(t *testing.T) {
 // TestUrgentOnThinLine: behind a line of 500 kbit/s, with a full queue, what is
 // urgent arrives within a second.
 func TestUrgentOnThinLine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		net.bitsPerSecond = 500_000
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
@@ -146,7 +146,7 @@ func TestBrokenKeysLive(t *testing.T) {
 		{"retired", func(s mesh.Session) { s.Retire() }, 5 * time.Second, 6 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			meshtest.Bubble(t, func(t *testing.T) {
 				net := newInternet(t, 20*time.Millisecond)
 				a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 				from, to := silent(t, a, b)

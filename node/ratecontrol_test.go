@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // bottleneck is a path in virtual time: a delay, random loss, and a queue of
@@ -155,7 +155,7 @@ func TestBreaker(t *testing.T) {
 func TestBreakerOnLink(t *testing.T) {
 	for _, transport := range []Transport{Auto, DatagramOnly} {
 		t.Run(string(transport), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			meshtest.Bubble(t, func(t *testing.T) {
 				net := newInternet(t, 20*time.Millisecond)
 				ca, cb := net.config(t), net.config(t)
 				ca.Transport = transport
@@ -189,7 +189,7 @@ func TestBreakerOnLink(t *testing.T) {
 
 // TestBudget: what is over the permitted rate is dropped and counted.
 func TestBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		p := openPair(t, a, b)

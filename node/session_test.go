@@ -10,13 +10,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // link of a session, for tests that look inside.
@@ -169,7 +169,7 @@ func TestFlood(t *testing.T) {
 // their bindings, and retire one without losing what travels on it. In virtual
 // time, because a machine that stands still for a moment may lose packets.
 func TestCrossing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 10*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		accepted := [2]chan mesh.Session{make(chan mesh.Session, 1), make(chan mesh.Session, 1)}
@@ -229,7 +229,7 @@ func TestCrossing(t *testing.T) {
 // TestConnectionKilled: the link of a session whose connection is gone lingers,
 // and finds the way by a new one.
 func TestConnectionKilled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 10*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		p := openPair(t, a, b)
@@ -429,7 +429,7 @@ func TestConfigRefused(t *testing.T) {
 // TestBootstrapComesLater: a peer to start from that is out of reach is tried
 // until it is there, and a record wanted meanwhile is put then.
 func TestBootstrapComesLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 10*time.Millisecond)
 		late := net.config(t)
 		id, err := peer.IDFromBytes([]byte(mesh.PeerIDOf(late.HostKey.Public().(ed25519.PublicKey))))
@@ -489,7 +489,7 @@ func TestLateJoin(t *testing.T) {
 
 // TestVanishedPeer: a peer that falls silent is noticed after silentAfter.
 func TestVanishedPeer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		p := openPair(t, a, b)
@@ -514,7 +514,7 @@ func TestVanishedPeer(t *testing.T) {
 
 // TestSessionAge: a session of a certain age gives way.
 func TestSessionAge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		const life = 10 * time.Minute
@@ -531,7 +531,7 @@ func TestSessionAge(t *testing.T) {
 // TestAbuse: who sends too much for too long loses the session, others do not
 // notice.
 func TestAbuse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		p := openPair(t, a, b)
@@ -560,7 +560,7 @@ func TestAbuse(t *testing.T) {
 // TestStalledStream: after a stall on a stream the newest packets come, not a
 // backlog.
 func TestStalledStream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		ca, cb := net.config(t), net.config(t)
 		ca.Transport, cb.Transport = QUICOnly, QUICOnly

@@ -8,12 +8,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/marcopolo/simnet"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // internet is a simulated network in virtual time. Its nodes have QUIC alone.
@@ -97,7 +97,7 @@ func (i *internet) filter(on bool, drop func([]byte) bool) {
 }
 
 func TestVirtualTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		p := openPair(t, a, b)
@@ -118,7 +118,7 @@ func TestVirtualTime(t *testing.T) {
 // TestFallBack: where voice datagrams stop arriving, voice goes on in a
 // stream, and comes back.
 func TestFallBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		net := newInternet(t, 20*time.Millisecond)
 		a, b := startNode(t, net.config(t)), startNode(t, net.config(t))
 		p := openPair(t, a, b)

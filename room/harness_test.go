@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // stage is a memory network with rooms on it, in virtual time.
@@ -52,7 +53,7 @@ type heardFrame struct {
 // onStage runs f in virtual time; afterwards nothing may be running.
 func onStage(t *testing.T, cfg mesh.MemoryConfig, f func(t *testing.T, s *stage)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		s := &stage{t: t, memory: mesh.NewMemory(cfg), secret: Secret(sha256.Sum256([]byte(t.Name())))}
 		defer s.memory.Close()
 		defer func() {

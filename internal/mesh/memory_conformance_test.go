@@ -2,7 +2,6 @@ package mesh_test
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"teahouse/internal/mesh"
@@ -30,7 +29,7 @@ func TestMemoryConforms(t *testing.T) {
 			Latency: 40 * time.Millisecond, Jitter: 30 * time.Millisecond, Loss: 0.2, Double: 0.05,
 		}}},
 	} {
-		t.Run(c.name, func(t *testing.T) { meshtest.RunIn(t, synctest.Test, memory(c.cfg)) })
+		t.Run(c.name, func(t *testing.T) { meshtest.RunIn(t, meshtest.Bubble, memory(c.cfg)) })
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"teahouse/internal/mesh"
+	"teahouse/internal/mesh/meshtest"
 )
 
 // join opens a session from a to b, at both ends started with nothing.
@@ -65,7 +66,7 @@ func fates(t *testing.T, cfg mesh.MemoryConfig, packets int) (arrivals map[int][
 func TestMemoryWire(t *testing.T) {
 	const n = 20000
 	wire := mesh.Wire{Latency: 20 * time.Millisecond, Jitter: 30 * time.Millisecond, Loss: 0.3, Double: 0.1}
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		arrivals, order := fates(t, mesh.MemoryConfig{Seed: 7, Wire: wire}, n)
 		doubled, sum, least, most := 0, time.Duration(0), time.Hour, time.Duration(0)
 		for _, at := range arrivals {
@@ -89,7 +90,7 @@ func TestMemoryWire(t *testing.T) {
 			t.Error("30 ms of jitter reordered nothing")
 		}
 	})
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		arrivals, order := fates(t, mesh.MemoryConfig{Wire: mesh.Wire{Latency: 20 * time.Millisecond}}, 100)
 		for k := range 100 {
 			if at := arrivals[k]; len(at) != 1 || at[0] != 20*time.Millisecond || order[k] != k {
@@ -102,7 +103,7 @@ func TestMemoryWire(t *testing.T) {
 // The same seed loses the same packets, another seed others.
 func TestMemoryIsDeterministic(t *testing.T) {
 	run := func(seed uint64) (order []int) {
-		synctest.Test(t, func(t *testing.T) {
+		meshtest.Bubble(t, func(t *testing.T) {
 			_, order = fates(t, mesh.MemoryConfig{Seed: seed, Wire: mesh.Wire{
 				Latency: time.Millisecond, Jitter: 40 * time.Millisecond, Loss: 0.2, Double: 0.1,
 			}}, 500)
@@ -118,7 +119,7 @@ func TestMemoryIsDeterministic(t *testing.T) {
 }
 
 func TestMemorySetWire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		m := mesh.NewMemory(mesh.MemoryConfig{})
 		defer m.Close()
 		a, b := m.Node(nil), m.Node(nil)
@@ -144,7 +145,7 @@ func TestMemorySetWire(t *testing.T) {
 // A short partition stalls streams and loses packets; a path is given up
 // after 3 s, a session after 15 s.
 func TestMemoryPartition(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		m := mesh.NewMemory(mesh.MemoryConfig{Wire: mesh.Wire{Latency: 10 * time.Millisecond}})
 		defer m.Close()
 		a, b, c := m.Node(nil), m.Node(nil), m.Node(nil)
@@ -216,7 +217,7 @@ func TestMemoryPartition(t *testing.T) {
 // A broadcast and a search stay on their side; what was provided before the
 // partition is found on both.
 func TestMemoryPartitionOfTopicAndRecords(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		m := mesh.NewMemory(mesh.MemoryConfig{Wire: mesh.Wire{Latency: time.Millisecond}})
 		defer m.Close()
 		nodes := []*mesh.MemoryNode{m.Node(nil), m.Node(nil), m.Node(nil), m.Node(nil)}
@@ -260,7 +261,7 @@ func TestMemoryPartitionOfTopicAndRecords(t *testing.T) {
 }
 
 func TestMemoryRecordsExpire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		m := mesh.NewMemory(mesh.MemoryConfig{})
 		defer m.Close()
 		a, b := m.Node(nil), m.Node(nil)
@@ -289,7 +290,7 @@ func TestMemoryRecordsExpire(t *testing.T) {
 func TestMemoryKill(t *testing.T) {
 	for _, back := range []bool{false, true} {
 		t.Run(fmt.Sprintf("back %v", back), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			meshtest.Bubble(t, func(t *testing.T) {
 				m := mesh.NewMemory(mesh.MemoryConfig{Wire: mesh.Wire{Latency: 10 * time.Millisecond}})
 				defer m.Close()
 				_, key, _ := ed25519.GenerateKey(nil)
@@ -335,7 +336,7 @@ func TestMemoryKill(t *testing.T) {
 }
 
 func TestMemoryNeedsAnAddress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		m := mesh.NewMemory(mesh.MemoryConfig{})
 		defer m.Close()
 		a, b, c := m.Node(nil), m.Node(nil), m.Node(nil)
@@ -359,7 +360,7 @@ func TestMemoryNeedsAnAddress(t *testing.T) {
 }
 
 func TestMemoryPenalties(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		m := mesh.NewMemory(mesh.MemoryConfig{})
 		defer m.Close()
 		a, b := m.Node(nil), m.Node(nil)
@@ -383,7 +384,7 @@ func TestMemoryPenalties(t *testing.T) {
 // What waits is bounded: 256 KiB in the queue, MaxUnread on the way, and 64 KiB
 // more of each for what is urgent.
 func TestMemoryQueueIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		m := mesh.NewMemory(mesh.MemoryConfig{})
 		defer m.Close()
 		ours, _ := join(t, m.Node(nil), m.Node(nil)) // nobody reads

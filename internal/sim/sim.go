@@ -25,9 +25,9 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"teahouse/internal/mesh/meshtest"
 	"teahouse/node"
 	"teahouse/room"
 )
@@ -108,7 +108,7 @@ func (s Scenario) String() string {
 func Run(t *testing.T, s Scenario) *Result {
 	t.Helper()
 	var result *Result
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		w := newWorld(t, &s)
 		defer w.close()
 		w.direct()

@@ -8,6 +8,7 @@ import (
 
 	"teahouse/codec"
 	"teahouse/internal/audio"
+	"teahouse/internal/mesh/meshtest"
 	"teahouse/room"
 )
 
@@ -48,7 +49,7 @@ func (c *cleaner) Close() error {
 // TestProcessor: what is captured goes through the processor, with its time;
 // what is played goes to it after the mix, in step with time; it is closed once.
 func TestProcessor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		microphone := audio.NewTone(440)
 		c := &cleaner{}
 		plain, cleaned := &wire{from: room.Member{1}, hearers: 1}, &wire{from: room.Member{2}, hearers: 1}
@@ -97,7 +98,7 @@ func TestProcessor(t *testing.T) {
 // was said just before too, as a spurt of its own, and no media time twice.
 func TestPushToTalkSends(t *testing.T) {
 	for _, samples := range []int{480, 960, 2880} {
-		synctest.Test(t, func(t *testing.T) {
+		meshtest.Bubble(t, func(t *testing.T) {
 			microphone := audio.NewTone(440)
 			w := &wire{hearers: 1}
 			v := start(t, Config{
@@ -147,7 +148,7 @@ func TestPushToTalkSends(t *testing.T) {
 // TestVoiceGateSends: the packets go on while the gate is closed, and hold
 // silence.
 func TestVoiceGateSends(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		w := &wire{hearers: 1}
 		v := start(t, Config{Microphone: &murmur{Microphone: audio.NewSilence()}, Gate: audio.GateVoice})
 		v.Sit(room.ID{1}, false).Attach(w)

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"teahouse/internal/audio"
+	"teahouse/internal/mesh/meshtest"
 	"teahouse/room"
 )
 
 // TestVolumes: louder, softer and silent, for one person and for all.
 func TestVolumes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		out := newSink()
 		listener := start(t, Config{Speaker: out})
 		seat := listener.Sit(room.ID{1}, true)
@@ -54,7 +55,7 @@ func TestVolumes(t *testing.T) {
 // TestOwnSpeaking: what we say is told, muted or not, until the microphone
 // ends.
 func TestOwnSpeaking(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		var told []bool
 		mic := audio.NewTone(440)
 		v := start(t, Config{

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"teahouse/codec"
 	"teahouse/internal/audio"
+	"teahouse/internal/mesh/meshtest"
 	"teahouse/room"
 )
 
@@ -151,7 +151,7 @@ func second(stereo []float32, from time.Duration) []float32 {
 var ada, bo, cy = room.Member{1}, room.Member{2}, room.Member{3}
 
 func TestToneFromMicrophoneToSpeaker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		out := newSink()
 		listener := start(t, Config{Speaker: out})
 		seat := listener.Sit(room.ID{1}, true)
@@ -180,7 +180,7 @@ func TestToneFromMicrophoneToSpeaker(t *testing.T) {
 // Frames are 20 ms apart in media time, the first and only the first of a
 // spurt is marked, and all are equally long (RFC 6562).
 func TestMediaTimeAndSpurts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		v := start(t, Config{Microphone: audio.NewTone(300)})
 		w := &wire{}
 		seat := v.Sit(room.ID{}, false)
@@ -247,7 +247,7 @@ func mute(t *testing.T, s *Seat, muted bool) {
 
 // Mute is per room.
 func TestMuteIsPerRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		v := start(t, Config{Microphone: audio.NewTone(300)})
 		one, two := &wire{}, &wire{}
 		first, second := v.Sit(room.ID{1}, false), v.Sit(room.ID{2}, true)
@@ -349,7 +349,7 @@ func TestMicrophoneThatFails(t *testing.T) {
 
 // A file starts when enough hear it, not while muted, and loses no sample.
 func TestHeldMicrophone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		v := start(t, Config{Microphone: audio.NewTone(300), HoldFor: 2})
 		w := &wire{}
 		seat := v.Sit(room.ID{}, true)
@@ -381,7 +381,7 @@ func TestHeldMicrophone(t *testing.T) {
 
 // Three voices from two rooms are mixed; who goes is no longer heard.
 func TestManyVoices(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		out := newSink()
 		listener := start(t, Config{Speaker: out})
 		near, far := listener.Sit(room.ID{1}, true), listener.Sit(room.ID{2}, true)
@@ -420,7 +420,7 @@ func TestManyVoices(t *testing.T) {
 // Who does not allow it is not in a recording, not before the roster says so
 // either.
 func TestRecordingConsent(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		out := newSink()
 		listener := start(t, Config{Speaker: out, Recorder: true})
 		seat := listener.Sit(room.ID{1}, true)
@@ -460,7 +460,7 @@ func TestRecordingConsent(t *testing.T) {
 }
 
 func TestSpeakingEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		type event struct {
 			room   room.ID
 			member room.Member
@@ -523,7 +523,7 @@ func TestSpeakingDetector(t *testing.T) {
 // A member who restarts is another stream of the same person; the figures go
 // on.
 func TestRestartedMember(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		out := newSink()
 		listener := start(t, Config{Speaker: out})
 		seat := listener.Sit(room.ID{}, true)
@@ -555,7 +555,7 @@ func TestRestartedMember(t *testing.T) {
 
 // Lost frames are counted as lost.
 func TestLossIsCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		listener := start(t, Config{})
 		seat := listener.Sit(room.ID{}, true)
 		talker := start(t, Config{Microphone: audio.NewTone(440)})
@@ -582,7 +582,7 @@ func (b *brokenSpeaker) Write(block []float32) error {
 }
 
 func TestSpeakerThatFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		failed := 0
 		listener := start(t, Config{
 			Speaker:         &brokenSpeaker{audio.NewNoSpeaker(), 50},
@@ -684,7 +684,7 @@ func BenchmarkFrameThroughBothPipelines(b *testing.B) {
 // A machine that stands still costs a recording nothing: it catches up, and
 // what came meanwhile is played at its own time, not left out to be prompt.
 func TestRecordingOutlivesAStall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "out.wav")
 		file, err := audio.CreateWAV(path)
 		if err != nil {
