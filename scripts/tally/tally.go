@@ -57,6 +57,9 @@ type tally struct {
 
 	passed, failed, skipped int
 	packages                int
+	second                  int             // of passed: at the second try
+	failures                []failure       // top-level tests, each once
+	grave                   []string        // packages with a failure that has no second try
 	open                    map[string]*pkg // packages that have not ended
 	builds                  map[string]*strings.Builder
 }
@@ -134,6 +137,9 @@ func (t *tally) addTest(e event, p *pkg) {
 	switch e.Action {
 	case "output":
 		out.WriteString(e.Output)
+		if grave(e.Output) {
+			t.grave = append(t.grave, e.Package)
+		}
 		return
 	case "pass":
 		if top {
@@ -145,6 +151,7 @@ func (t *tally) addTest(e event, p *pkg) {
 			p.ran++
 			p.failed++
 			t.failed++
+			t.failures = append(t.failures, failure{e.Package, e.Test})
 		}
 		fmt.Fprintf(t.out, "FAIL  %s %s (%.1f s)\n%s", e.Package, e.Test, e.Elapsed, indent(out.String()))
 	case "skip":
@@ -184,6 +191,9 @@ func (t *tally) addPackage(e event, p *pkg) {
 			p.noFiles = true
 		}
 		p.output.WriteString(e.Output)
+		if grave(e.Output) {
+			t.grave = append(t.grave, e.Package)
+		}
 	case "skip": // there is no test file
 		delete(t.open, e.Package)
 	case "pass":
@@ -225,6 +235,9 @@ func (t *tally) sum() {
 		fmt.Fprintf(t.out, "FAIL  %s did not come to an end\n", name)
 	}
 	clear(t.open)
+	if t.second > 0 {
+		fmt.Fprintf(t.out, "%d passed at the second try\n", t.second)
+	}
 	fmt.Fprintf(t.out, "%d tests passed, %d failed, %d skipped, in %d packages\n", t.passed, t.failed, t.skipped, t.packages)
 	if t.passed+t.failed == 0 {
 		t.failed++ // nothing at all was tested: never a success
