@@ -85,7 +85,7 @@ type Config struct {
 
 // Frame is one Opus frame of one voice, opened.
 type Frame struct {
-	Flow    uint8  // 0 base, 1 thin
+	Flow    uint8  // FlowBase or FlowThin
 	Counter uint32 // per instance and flow, never repeats
 	// MediaTime is when the first sample was captured, in samples at 48 kHz,
 	// modulo 2^32, of this instance.
@@ -98,7 +98,10 @@ type Frame struct {
 	Level uint8
 	// Repaired tells that this copy was an older frame sent again.
 	Repaired bool
-	Opus     []byte // at most MaxOpus bytes, a whole Opus packet (RFC 6716)
+	// Cover, for Speak alone, says that Opus is silence by somebody who may be
+	// muted: it is sent all the same, so that the mute is not seen on the wire.
+	Cover bool
+	Opus  []byte // at most MaxOpus bytes, a whole Opus packet (RFC 6716)
 }
 
 // EventKind names an [Event]; the values are those of `teahouse join --json`.
@@ -158,9 +161,9 @@ type LinkInfo struct {
 	// a report of ours: what we say is heard there.
 	Hears bool
 	Depth int // repair depth that we send with, 0 to 3
-	// As measured here, cumulative in frames of the base flow.
+	// As measured here, cumulative in frames of both flows.
 	Received, Lost, Repaired, Late uint64
-	// As the other side last reported of what we sent.
+	// As the other side last reported of what we sent, of the flow that it takes.
 	PeerReceived, PeerLost uint64
 	Stats                  mesh.LinkStats
 }

@@ -29,6 +29,12 @@ type link struct {
 
 	voice atomic.Pointer[voice] // of the member at the far end; nil: packets are dropped
 	depth atomic.Int32          // that we send with
+	// What the link wants of the voice (flows.go): the thin flow, where it
+	// cannot carry base; and whether its path is short and clean, and the loss
+	// in percent.
+	wantThin, short atomic.Bool
+	loss            atomic.Int32
+	flow            uint8 // that it takes; guarded by the plane's mu
 	// fading: the session's stream has ended.
 	fading atomic.Bool
 
@@ -43,6 +49,7 @@ type link struct {
 	since    uint32 // the first report of ours that an answer must acknowledge for hears
 	rtt      time.Duration
 	repair   repairDepth
+	quality  quality
 	buf      [reportLen]byte
 }
 
@@ -77,6 +84,9 @@ func (l *link) takeReport(v *voice, data []byte, arrival time.Time) {
 		l.mu.Unlock()
 		return // overtaken by a later one, or a second copy
 	}
+	if in.Flow != l.theirs.Flow {
+		l.repair.last.ok = false // these are counts of something else
+	}
 	l.theirs, l.came = in, arrival
 	if in.Echo != 0 {
 		ago := time.Duration(l.plane.clock(arrival)-in.Echo) * time.Microsecond
@@ -93,6 +103,9 @@ func (l *link) takeReport(v *voice, data []byte, arrival time.Time) {
 	}
 	l.hears = in.Flags&reportHears != 0 && int32(in.Acknowledged-l.since) >= 0
 	l.depth.Store(int32(l.repair.report(arrival, in.Received, in.Lost, in.LostBeforeRepair)))
+	short, loss := l.quality.report(arrival, &in, l.rtt)
+	l.short.Store(short && l.depth.Load() == 0)
+	l.loss.Store(int32(loss))
 	news := l.sent.Acknowledged == 0 || l.plane.holds(in.Epoch) != (l.sent.Flags&reportHears != 0)
 	l.mu.Unlock()
 	if news {
@@ -148,7 +161,8 @@ func (l *link) unheard() {
 func (v *voice) describe(out *report) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	b := &v.base
+	b := &v.receptions[v.flow]
+	out.Flow = v.flow
 	out.Highest, out.Received, out.Lost = b.highest, uint32(b.received), uint32(b.lost)
 	out.LostBeforeRepair, out.Late, out.Jitter = uint32(b.unaided), uint32(b.late), uint32(b.jitter)
 	out.LongestBurst, out.MeanBurst = b.takeBursts()
@@ -183,7 +197,11 @@ func (l *link) info(now time.Time) LinkInfo {
 	if v := l.voice.Load(); v != nil {
 		i.Member = v.member
 		v.mu.Lock()
-		i.Received, i.Lost, i.Repaired, i.Late = v.base.received, v.base.lost, v.base.repaired, v.base.late
+		for f := range v.receptions {
+			b := &v.receptions[f]
+			i.Received, i.Lost = i.Received+b.received, i.Lost+b.lost
+			i.Repaired, i.Late = i.Repaired+b.repaired, i.Late+b.late
+		}
 		v.mu.Unlock()
 	}
 	l.mu.Lock()

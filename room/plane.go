@@ -115,7 +115,7 @@ func (p *plane) speak(f *Frame) error {
 	}
 	now := time.Now()
 	key := p.sealerAt(now)
-	if p.muted || p.listenOnly || key == nil || len(p.links) == 0 {
+	if p.muted && !f.Cover || p.listenOnly || key == nil || len(p.links) == 0 {
 		return nil
 	}
 	if err := p.seal(key, f, now); err != nil {
@@ -123,6 +123,9 @@ func (p *plane) speak(f *Frame) error {
 	}
 	var sizes [maxDepth + 1]int
 	for _, l := range p.links {
+		if l.flow != f.Flow {
+			continue
+		}
 		depth := int(l.depth.Load())
 		if sizes[depth] == 0 {
 			sizes[depth] = p.pack(int(f.Flow), depth, now)
@@ -292,9 +295,11 @@ type voice struct {
 	mu     sync.Mutex
 	closed bool
 	keys   []*voiceKey // newest first, at most maxEpochs
-	base   reception   // of flow 0
 	packet voicePacket
 	frame  Frame
+	// How each flow arrives, and that of the newest frame: the one we report of.
+	receptions [flows]reception
+	flow       uint8
 }
 
 // voiceKey opens what the member says in one epoch.
@@ -371,12 +376,23 @@ func (v *voice) takeGroup(g *group, arrival time.Time) {
 		window.accept(h.Counter)
 		v.plane.count.framesOpened.Add(1)
 		v.frame.Instance, v.frame.Repaired = v.instance, i > 0
-		if g.Flow == 0 {
-			v.base.frame(h.Counter, v.frame.MediaTime, i > 0, arrival.Sub(v.plane.start))
-		}
+		v.measure(i > 0, arrival)
 		if v.plane.heard != nil {
 			v.plane.heard(v.member, &v.frame, arrival)
 		}
+	}
+}
+
+// measure notes how v.frame has come. The counters of the flow that the link
+// does not take go on for others: what was not sent here is not lost.
+func (v *voice) measure(again bool, arrival time.Time) {
+	f := &v.frame
+	if !again && f.Flow != v.flow {
+		v.flow = f.Flow
+		v.receptions[v.flow].resume()
+	}
+	if f.Flow == v.flow {
+		v.receptions[v.flow].frame(f.Counter, f.MediaTime, again, arrival.Sub(v.plane.start))
 	}
 }
 

@@ -63,6 +63,12 @@ func (r *reception) frame(counter, mediaTime uint32, again bool, arrival time.Du
 	}
 }
 
+// resume takes the next frame as the first of all, but goes on counting.
+func (r *reception) resume() {
+	r.begun, r.burst, r.transit = false, 0, 0
+	r.have, r.direct = [receptionSpan / 64]uint64{}, [receptionSpan / 64]uint64{}
+}
+
 // advance moves the newest counter on and judges what falls behind.
 func (r *reception) advance(counter uint32) {
 	for r.highest != counter {
