@@ -61,6 +61,24 @@ func Thin(thinner bool, reportedLossPercent int) Setting {
 	return s
 }
 
+// Thrifty is the setting of the base encoding where every bit counts: two
+// frames of 20 ms in a packet, at the lowest step.
+func Thrifty() Setting { return Setting{FrameSamples: 1920, Bitrate: bitrateSteps[0]} }
+
+// Studio is the setting of the base encoding for music, in stereo and with
+// [LowDelay]: 128 kbit/s in frames of 10 ms where every link is short and
+// clean, else 96 in 20 ms, and 64 where each frame is sent three times or more
+// (the highest repair depth is 2 or 3).
+func Studio(short bool, depth int) Setting {
+	switch {
+	case short:
+		return Setting{FrameSamples: 480, Bitrate: 128000}
+	case depth < 2:
+		return Setting{FrameSamples: 960, Bitrate: 96000}
+	}
+	return Setting{FrameSamples: 960, Bitrate: 64000}
+}
+
 // Apply makes s hold from the next frame on. It belongs at the start of a
 // spurt, where a change of the frame's length is not heard; after an error
 // nothing has changed.
