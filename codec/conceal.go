@@ -106,6 +106,40 @@ func (r *Receiver) fadeAway() {
 	r.gain = 0
 }
 
+// breakOff ends a stream at once: 5 ms of what stands on the tape, or might have
+// followed, fade beneath whatever comes next, so that another stream need not
+// wait for its end.
+func (r *Receiver) breakOff() {
+	have := min(r.tape.pending(), joinLength)
+	if have == 0 && r.gain == 0 {
+		return // silence; or this very ending
+	}
+	r.ending = r.ending[:2*joinLength]
+	clear(r.ending)
+	if have < joinLength && r.gain > 0 && r.plc(joinLength) {
+		for i, s := range r.work[:2*(joinLength-have)] {
+			r.ending[2*have+i] = r.gain * s
+		}
+	}
+	copy(r.ending, r.tape.buf[2*r.tape.head:2*(r.tape.head+have)])
+	for i := range r.ending {
+		r.ending[i] *= 1 - rise(i/2, joinLength)
+	}
+	r.tape.tail = r.tape.head
+	r.gain = 0
+	r.glideBy(0, glideSlow)
+}
+
+// blend adds what is left of a stream that broke off to the sound after the
+// joint.
+func (r *Receiver) blend(joint int) {
+	n := min(len(r.ending), 2*(r.tape.tail-joint))
+	for i, s := range r.ending[:n] {
+		r.tape.buf[2*joint+i] += s
+	}
+	r.ending = r.ending[:copy(r.ending, r.ending[n:])]
+}
+
 // rest puts n samples of pause onto the tape: silence, or in a stream that has
 // dried up comfort noise that goes.
 func (r *Receiver) rest(n int) {
@@ -116,7 +150,7 @@ func (r *Receiver) rest(n int) {
 		r.voice.addNoise(out, float32(left)/noiseTail, float32(max(left-n, 0))/noiseTail)
 		r.concealed += n
 	}
-	r.tape.write(out)
+	r.blend(r.tape.write(out))
 	r.tape.phase, r.glide = 0, 0 // nothing is heard of a glide's end
 	r.voice.quietRun += n
 	r.voiced = false

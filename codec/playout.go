@@ -206,6 +206,7 @@ func (r *Receiver) real(out []float32) (joint int) {
 			r.voice.addNoise(r.tape.from(joint)[:2*joinLength], 1-r.gain, 0)
 		}
 	}
+	r.blend(joint)
 	r.gain, r.concealed, r.voiced, r.active = 1, 0, true, true
 	return joint
 }

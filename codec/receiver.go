@@ -50,6 +50,7 @@ type Receiver struct {
 	voice  voiceLevel
 	dec    *Decoder
 	work   []float32 // one decoded frame, stereo
+	ending []float32 // of a stream that broke off: fades beneath what comes next
 
 	// Where playout stands.
 	state     playState
@@ -108,6 +109,7 @@ func NewReceiver(c ReceiverConfig) *Receiver {
 		minTarget: int64(minTarget),
 		maxTarget: int64(maxTarget),
 		work:      make([]float32, 2*MaxFrame),
+		ending:    make([]float32, 0, 2*joinLength),
 	}
 	r.tape.init()
 	r.voice.init()
@@ -138,11 +140,9 @@ func (r *Receiver) Reset() {
 func (r *Receiver) restart() {
 	r.stats.Skipped += r.intake.reset()
 	r.stats.Resets++
-	if r.state == playing {
-		r.fadeAway()
-	}
+	r.breakOff()
 	r.state = idle
-	r.excess = 0
+	r.excess, r.hurry = 0, false
 }
 
 // Stats is what happened so far.
