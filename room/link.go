@@ -34,7 +34,9 @@ type link struct {
 	// in percent.
 	wantThin, short atomic.Bool
 	loss            atomic.Int32
-	flow            uint8 // that it takes; guarded by the plane's mu
+	// Guarded by the plane's mu: the flow that it takes, and what it may have.
+	flow uint8
+	wish wish
 	// fading: the session's stream has ended.
 	fading atomic.Bool
 
@@ -48,7 +50,7 @@ type link struct {
 	hears    bool
 	since    uint32 // the first report of ours that an answer must acknowledge for hears
 	rtt      time.Duration
-	repair   repairDepth
+	repair   Repair
 	quality  quality
 	buf      [reportLen]byte
 }
@@ -73,19 +75,20 @@ func (l *link) packet(data []byte, arrival time.Time) {
 // takeReport takes the far side's report and answers at once where the answer
 // is news to it.
 func (l *link) takeReport(v *voice, data []byte, arrival time.Time) {
-	l.mu.Lock()
 	var in report
 	if in.decode(data) != nil {
-		l.mu.Unlock()
 		l.plane.count.packetsRefused.Add(1)
 		return
 	}
+	stats := l.net.Stats()
+	path, _ := l.net.Path()
+	l.mu.Lock()
 	if !l.came.IsZero() && int32(in.Sequence-l.theirs.Sequence) <= 0 {
 		l.mu.Unlock()
 		return // overtaken by a later one, or a second copy
 	}
 	if in.Flow != l.theirs.Flow {
-		l.repair.last.ok = false // these are counts of something else
+		l.repair.Skip() // these are counts of something else
 	}
 	l.theirs, l.came = in, arrival
 	if in.Echo != 0 {
@@ -102,12 +105,14 @@ func (l *link) takeReport(v *voice, data []byte, arrival time.Time) {
 		}
 	}
 	l.hears = in.Flags&reportHears != 0 && int32(in.Acknowledged-l.since) >= 0
-	l.depth.Store(int32(l.repair.report(arrival, in.Received, in.Lost, in.LostBeforeRepair)))
+	depth := l.repair.Report(arrival, in.tally(), stats.Queued)
+	want := newWish(&l.repair, depth, path, &stats)
 	short, loss := l.quality.report(arrival, &in, l.rtt)
-	l.short.Store(short && l.depth.Load() == 0)
-	l.loss.Store(int32(loss))
 	news := l.sent.Acknowledged == 0 || l.plane.holds(in.Epoch) != (l.sent.Flags&reportHears != 0)
 	l.mu.Unlock()
+	l.plane.allot(arrival, l, want, stats.Shared)
+	l.short.Store(short && l.depth.Load() == 0)
+	l.loss.Store(int32(loss))
 	if news {
 		l.sendReport(v, arrival, false)
 	}
@@ -163,9 +168,10 @@ func (v *voice) describe(out *report) {
 	defer v.mu.Unlock()
 	b := &v.receptions[v.flow]
 	out.Flow = v.flow
-	out.Highest, out.Received, out.Lost = b.highest, uint32(b.received), uint32(b.lost)
-	out.LostBeforeRepair, out.Late, out.Jitter = uint32(b.unaided), uint32(b.late), uint32(b.jitter)
-	out.LongestBurst, out.MeanBurst = b.takeBursts()
+	t := b.Tally()
+	out.Highest, out.Received, out.Lost, out.LostBeforeRepair = b.highest, t.Received, t.Lost, t.Unaided
+	out.Late, out.Jitter = uint32(b.late), uint32(b.jitter)
+	out.LongestBurst, out.MeanBurst = b.takeLongest(), t.MeanBurst
 }
 
 // clock is what reports tell of a time: microseconds modulo 2^32, not 0.

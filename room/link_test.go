@@ -91,7 +91,7 @@ func TestDoubledAndReordered(t *testing.T) {
 func TestReception(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for range 200 {
-		var r reception
+		var r Reception
 		first := random.Uint32()
 		n := 100 + random.IntN(2000)
 		got, direct := make([]bool, n), make([]bool, n)
@@ -107,7 +107,7 @@ func TestReception(t *testing.T) {
 				if back > 0 {
 					repaired++
 				}
-				r.frame(first+uint32(j), uint32(j*960), back > 0, time.Duration(i)*20*time.Millisecond)
+				r.Frame(first+uint32(j), uint32(j*960), back > 0, time.Duration(i)*20*time.Millisecond)
 			}
 		}
 		highest := n - 1
@@ -134,62 +134,31 @@ func TestReception(t *testing.T) {
 }
 
 func TestReceptionEdges(t *testing.T) {
-	var r reception
-	r.frame(10, 0, false, 0)
-	r.frame(10+40, 40*960, false, 800*time.Millisecond) // 39 lost, of which some are judged
+	var r Reception
+	r.Frame(10, 0, false, 0)
+	r.Frame(10+40, 40*960, false, 800*time.Millisecond) // 39 lost, of which some are judged
 	if want := uint64(40 - settleAfter - 1); r.lost != want {
 		t.Errorf("%d lost, want %d", r.lost, want)
 	}
-	r.frame(12, 2*960, true, 900*time.Millisecond)
+	r.Frame(12, 2*960, true, 900*time.Millisecond)
 	if r.late != 1 {
 		t.Errorf("%d late, want 1", r.late)
 	}
 	lost := r.lost
-	r.frame(1<<30, 0, false, time.Second) // another stream altogether
+	r.Frame(1<<30, 0, false, time.Second) // another stream altogether
 	if r.lost != lost || r.highest != 1<<30 {
 		t.Errorf("a jump counted %d lost", r.lost-lost)
 	}
-	if longest, _ := r.takeBursts(); longest == 0 {
+	if r.takeLongest() == 0 {
 		t.Error("no burst was seen")
 	}
-	var j reception
+	var j Reception
 	for i := range 1000 { // RFC 3550: alternating transit of ±d gives a jitter of 2d
 		d := time.Duration(i%2) * 10 * time.Millisecond
-		j.frame(uint32(i), uint32(i*960), false, time.Duration(i)*20*time.Millisecond+d)
+		j.Frame(uint32(i), uint32(i*960), false, time.Duration(i)*20*time.Millisecond+d)
 	}
 	if j.jitter < 9900 || j.jitter > 10100 {
 		t.Errorf("jitter %.0f µs, want 10000", j.jitter)
-	}
-}
-
-func TestRepairDepthPolicy(t *testing.T) {
-	for _, tt := range []struct {
-		loss float64
-		want int
-	}{{0, 0}, {0.005, 0}, {0.03, 1}, {0.09, 1}, {0.15, 2}, {0.25, 3}, {0.5, 3}} {
-		var d repairDepth
-		now := time.Unix(0, 0)
-		var received, lost float64
-		for range 60 {
-			now = now.Add(reportEvery)
-			received += 25 * (1 - tt.loss)
-			lost += 25 * tt.loss
-			d.report(now, uint32(received+lost), 0, uint32(lost))
-		}
-		if d.depth != tt.want {
-			t.Errorf("at %.1f %% loss: depth %d, want %d", 100*tt.loss, d.depth, tt.want)
-		}
-		for range 80 { // the loss goes
-			now = now.Add(reportEvery)
-			received += 25
-			d.report(now, uint32(received+lost), 0, uint32(lost))
-		}
-		if d.depth != 0 {
-			t.Errorf("40 s after %.1f %% loss: depth %d", 100*tt.loss, d.depth)
-		}
-		if got := d.report(now, 3, 0, 0); got != 0 { // the far side begins anew
-			t.Errorf("a restart of the far side: depth %d", got)
-		}
 	}
 }
 

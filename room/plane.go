@@ -65,6 +65,8 @@ type plane struct {
 	links      []*link
 	sealers    []sending // one for each epoch that is held, newest first
 	sent       [flows]sentFrames
+	allotted   time.Time // when the way out was divided (allot.go)
+	shares     []share
 	frame      Frame
 	packet     voicePacket
 	out        [maxDepth + 1][mesh.MaxPacket]byte
@@ -81,7 +83,12 @@ type sending struct {
 // sentFrames are the newest sealed frames of one flow.
 type sentFrames struct {
 	counter uint32 // of the next frame
-	ring    [maxDepth + 1]sentFrame
+	// What the flow costs (allot.go): of the newest frame, media time and
+	// sealed length, and how many come in a second.
+	media     uint32
+	length    int
+	perSecond float64
+	ring      [maxDepth + 1]sentFrame
 }
 
 type sentFrame struct {
@@ -177,6 +184,7 @@ func (p *plane) seal(key *sealer, f *Frame, now time.Time) error {
 		return err
 	}
 	*slot = sentFrame{true, flow.counter, key.epoch, key.sender, now, sealed}
+	flow.pace(f.MediaTime, len(sealed))
 	flow.counter = nextCounter(flow.counter)
 	return nil
 }
@@ -298,7 +306,7 @@ type voice struct {
 	packet voicePacket
 	frame  Frame
 	// How each flow arrives, and that of the newest frame: the one we report of.
-	receptions [flows]reception
+	receptions [flows]Reception
 	flow       uint8
 }
 
@@ -392,7 +400,7 @@ func (v *voice) measure(again bool, arrival time.Time) {
 		v.receptions[v.flow].resume()
 	}
 	if f.Flow == v.flow {
-		v.receptions[v.flow].frame(f.Counter, f.MediaTime, again, arrival.Sub(v.plane.start))
+		v.receptions[v.flow].Frame(f.Counter, f.MediaTime, again, arrival.Sub(v.plane.start))
 	}
 }
 

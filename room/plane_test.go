@@ -18,6 +18,8 @@ type wire struct {
 	kept         [][]byte
 	keep         bool
 	drop         func(n int) bool
+	stats        mesh.LinkStats
+	path         mesh.Path
 	sent         int
 }
 
@@ -35,7 +37,9 @@ func (w *wire) SendPacket(data []byte) error {
 	return nil
 }
 
-func (w *wire) Peer() mesh.PeerID { return w.peer }
+func (w *wire) Peer() mesh.PeerID       { return w.peer }
+func (w *wire) Stats() mesh.LinkStats   { return w.stats }
+func (w *wire) Path() (mesh.Path, bool) { return w.path, true }
 
 // voicePair is a plane that speaks and one that hears it, in one epoch.
 type voicePair struct {

@@ -2,12 +2,12 @@ package room
 
 import "time"
 
-// reception measures how the frames of one flow of one instance arrive, for
+// Reception measures how the frames of one flow of one instance arrive, for
 // the reports that its sender gets. A frame is judged when it is settleAfter
 // behind the newest: by then each copy that repair sends has had its chance.
 // It takes every distinct frame once, in any order. The zero value has seen
 // nothing. For one goroutine at a time.
-type reception struct {
+type Reception struct {
 	begun    bool
 	highest  uint32
 	settled  uint32 // counters before it are judged
@@ -35,9 +35,17 @@ const (
 	receptionJump = 1 << 14
 )
 
-// frame takes one distinct frame. mediaTime is in samples at 48 kHz; arrival
-// is time since any fixed moment.
-func (r *reception) frame(counter, mediaTime uint32, again bool, arrival time.Duration) {
+// Tally is what a report says of it.
+func (r *Reception) Tally() Tally {
+	return Tally{
+		Received: uint32(r.received), Lost: uint32(r.lost), Unaided: uint32(r.unaided),
+		MeanBurst: uint16(min(r.meanBurst*16, 1<<16-1)),
+	}
+}
+
+// Frame takes one distinct frame; again: it came by a copy that was sent again.
+// mediaTime is in samples at 48 kHz; arrival is time since any fixed moment.
+func (r *Reception) Frame(counter, mediaTime uint32, again bool, arrival time.Duration) {
 	r.received++
 	if again {
 		r.repaired++
@@ -64,13 +72,13 @@ func (r *reception) frame(counter, mediaTime uint32, again bool, arrival time.Du
 }
 
 // resume takes the next frame as the first of all, but goes on counting.
-func (r *reception) resume() {
+func (r *Reception) resume() {
 	r.begun, r.burst, r.transit = false, 0, 0
 	r.have, r.direct = [receptionSpan / 64]uint64{}, [receptionSpan / 64]uint64{}
 }
 
 // advance moves the newest counter on and judges what falls behind.
-func (r *reception) advance(counter uint32) {
+func (r *Reception) advance(counter uint32) {
 	for r.highest != counter {
 		r.highest++
 		if r.highest-r.settled > settleAfter {
@@ -80,7 +88,7 @@ func (r *reception) advance(counter uint32) {
 	}
 }
 
-func (r *reception) judge(counter uint32) {
+func (r *Reception) judge(counter uint32) {
 	i := counter % receptionSpan
 	word, bit := &r.have[i/64], uint64(1)<<(i%64)
 	if *word&bit == 0 {
@@ -93,13 +101,16 @@ func (r *reception) judge(counter uint32) {
 		r.burst++
 		r.longest = max(r.longest, r.burst)
 	} else if r.burst > 0 {
+		if r.meanBurst == 0 {
+			r.meanBurst = float64(r.burst)
+		}
 		r.meanBurst += (float64(r.burst) - r.meanBurst) / 8
 		r.burst = 0
 	}
 	*word &^= bit
 }
 
-func (r *reception) measureJitter(mediaTime uint32, arrival time.Duration) {
+func (r *Reception) measureJitter(mediaTime uint32, arrival time.Duration) {
 	const samplesPerMillisecond = 48
 	transit := arrival - time.Duration(mediaTime)*time.Millisecond/samplesPerMillisecond
 	if r.transit != 0 {
@@ -112,10 +123,9 @@ func (r *reception) measureJitter(mediaTime uint32, arrival time.Duration) {
 	r.transit = transit
 }
 
-// takeBursts gives the longest burst of unaided losses since the last call,
-// and the mean in 1/16 frames.
-func (r *reception) takeBursts() (longest, mean16 uint16) {
-	longest = uint16(min(r.longest, 1<<16-1))
+// takeLongest gives the longest burst of unaided losses since the last call.
+func (r *Reception) takeLongest() uint16 {
+	longest := uint16(min(r.longest, 1<<16-1))
 	r.longest = r.burst
-	return longest, uint16(min(r.meanBurst*16, 1<<16-1))
+	return longest
 }

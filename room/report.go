@@ -34,6 +34,11 @@ type report struct {
 	Epoch tag // that the sender sends voice in; zeros for none
 }
 
+// tally is what the report says for [Repair].
+func (p *report) tally() Tally {
+	return Tally{Received: p.Received, Lost: p.Lost, Unaided: p.LostBeforeRepair, MeanBurst: p.MeanBurst}
+}
+
 // reportHears: the sender holds the epoch whose tag stood in the latest report
 // that it got, so it hears us.
 const reportHears = 1

@@ -196,11 +196,22 @@ type Path struct {
 	RTT       time.Duration
 }
 
-// LinkStats counts packets of one session's link since its start.
+// LinkStats counts packets of one session's link since its start, and tells
+// what it may send now.
 type LinkStats struct {
 	SentPackets, SentBytes         uint64 // bytes as passed to SendPacket
 	ReceivedPackets, ReceivedBytes uint64
 	DroppedSending                 uint64 // no path, a full socket or queue
 	DroppedReceiving               uint64 // over the token bucket
 	Unauthentic                    uint64 // failed to open, or replayed
+
+	// Permitted is how many bytes a second, as passed to SendPacket, the path
+	// bears by the congestion control of this link, Shared how many all links
+	// of the node may send together; 0: no limit is known. Talk that needs more
+	// is carried all the same, up to a floor that the implementation sets; who
+	// sends is asked to need less.
+	Permitted, Shared uint64
+	// Queued tells that a queue stands on the path: what is lost now is lost
+	// to too much having been sent, by us or by others.
+	Queued bool
 }
