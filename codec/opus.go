@@ -148,6 +148,13 @@ func (e *Encoder) change(edit func(*EncoderConfig), apply func() error) error {
 	return nil
 }
 
+// Samples is how long the sound of an Opus packet is, in samples per channel,
+// or ErrPacket.
+func Samples(packet []byte) (int, error) {
+	info, err := parsePacket(packet)
+	return info.samples, err
+}
+
 // Decoder turns Opus packets into sound, with as many channels as it was made
 // for, whatever the packets have. It is not safe for concurrent use, and its
 // methods allocate nothing.

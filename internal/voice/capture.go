@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,90 +17,134 @@ import (
 // from 10 ms before it counts as lost sound.
 const maxJitter = 5 * time.Millisecond
 
-// capture is steps 1 to 6. All but level is owned by its goroutine.
+// capture is steps 1 to 6. All but level, stops and frame is owned by its goroutine.
 type capture struct {
 	v       *Voice
-	encoder *codec.Encoder
 	starter audio.Starter // nil: the microphone cannot be held, or has started
 
 	level atomic.Uint32
+	stops atomic.Pointer[stops]
+	frame atomic.Int64 // ns from a frame's first sample to when it is sent
 
 	channels int
 	block    []float32 // one block as the microphone gives it
 	mono     []float32 // the same as one channel
 	gate     audio.Gate
-	shut     bool      // push to talk is up, and all before has been sent
-	sent     uint32    // media time after the last frame that was sent
-	frame    []float32 // mono, one Opus frame
-	filled   int       // samples of frame that are there
-	media    uint32    // time of frame's first sample
+	shut     bool      // nothing is to be sent, and all before has been
+	sent     uint32    // media time after the last frame that was made
+	media    uint32    // of the next block's first sample
 	at       time.Time // when the last block's first sample was captured
 	begun    bool
 
-	opus    []byte
-	stopped []byte // one frame of silence by itself: what ends a spurt
-	idle    bool   // no room was unmuted: the encoder remembers other sound
-	speaks  speaking
-	clips   clipping
-	out     room.Frame
+	base, thin *encoding
+	fixed      *codec.Setting // of base, whatever the links want
+	plan       plan
+	waits      time.Duration // how long a change of the plan has waited; 0: there is none
+	pause      time.Duration // how long nobody has spoken
+
+	speaks speaking
+	clips  clipping
+
+	mu     sync.Mutex
+	spare  audio.Microphone // stands in for one that has ended, in Shielded
+	closed bool
 }
 
+// stops is for each flow one frame of silence by itself; nil: the flow is off.
+type stops [2][]byte
+
 func newCapture(v *Voice) (*capture, error) {
-	config := v.cfg.Encoder
-	config.Channels = 1
-	encoder, err := codec.NewEncoder(config)
-	if err != nil {
-		return nil, fmt.Errorf("voice: %w", err)
-	}
-	config = encoder.Config()
 	c := &capture{
 		v:        v,
-		encoder:  encoder,
 		channels: v.cfg.Microphone.Channels(),
-		frame:    make([]float32, config.FrameSamples),
-		opus:     make([]byte, room.MaxOpus),
-		idle:     true,
+		mono:     make([]float32, audio.BlockFrames),
+	}
+	var err error
+	if c.base, err = newEncoding(room.FlowBase, v.cfg.Encoder, c.channels); err != nil {
+		return nil, err
+	}
+	if c.thin, err = newEncoding(room.FlowThin, codec.EncoderConfig{Complexity: v.cfg.Encoder.Complexity}, c.channels); err != nil {
+		return nil, err
+	}
+	if e := v.cfg.Encoder; e.FrameSamples != 0 || e.Bitrate != 0 || e.FEC {
+		e = c.base.now.voice.Config()
+		c.fixed = &codec.Setting{FrameSamples: e.FrameSamples, Bitrate: e.Bitrate, FEC: e.FEC, ExpectedLossPercent: e.ExpectedLossPercent}
 	}
 	c.block = make([]float32, audio.BlockFrames*c.channels)
-	c.mono = make([]float32, audio.BlockFrames)
-	c.gate.Mode = v.cfg.Gate
+	c.gate.Mode = v.Mode().gate(v.cfg.Gate)
 	c.shut = c.gate.Mode == audio.GatePTT
 	if s, ok := v.cfg.Microphone.(audio.Starter); ok && v.cfg.HoldFor > 0 {
 		c.starter = s
 		s.Hold()
 	}
 	c.level.Store(audio.SilentLevel)
-	// Nothing was said yet, so this frame of silence bears no trace of a voice.
-	n, err := encoder.Encode(c.opus, c.frame)
-	if err != nil {
+	if err := c.apply(v.Mode().plan(room.Flows{}, c.fixed)); err != nil {
 		return nil, fmt.Errorf("voice: %w", err)
 	}
-	c.stopped = append([]byte(nil), c.opus[:n]...)
-	return c, encoder.Reset()
+	return c, nil
 }
 
 func (c *capture) run() {
-	for {
-		at, err := c.v.cfg.Microphone.Read(c.block)
-		switch {
-		case err == nil:
-			c.step(at)
-			continue
-		case errors.Is(err, audio.ErrClosed):
-			return
-		case errors.Is(err, io.EOF):
-			c.finish()
-			c.v.cfg.OnMicrophoneEnd(nil)
-		default:
-			c.finish()
-			c.v.cfg.OnMicrophoneEnd(err)
-		}
+	err := c.listen(c.v.cfg.Microphone)
+	switch {
+	case errors.Is(err, audio.ErrClosed):
 		return
+	case errors.Is(err, io.EOF):
+		err = nil
+	}
+	shielded := c.v.Mode() == Shielded
+	if !shielded {
+		c.finish()
+	}
+	c.v.cfg.OnMicrophoneEnd(err)
+	if !shielded {
+		return
+	}
+	if spare := c.standIn(); spare != nil {
+		_ = c.listen(spare) // until it is closed
+	}
+}
+
+// listen takes blocks of m until it fails, ends or is closed.
+func (c *capture) listen(m audio.Microphone) error {
+	for {
+		at, err := m.Read(c.block)
+		if err != nil {
+			return err
+		}
+		c.step(at)
+	}
+}
+
+// standIn goes on with silence where the packets must not end with the
+// microphone; nil after close.
+func (c *capture) standIn() audio.Microphone {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.spare = audio.NewSilence()
+	c.channels = c.spare.Channels()
+	c.block = c.mono[:len(c.mono):len(c.mono)]
+	c.mono = make([]float32, len(c.block))
+	return c.spare
+}
+
+func (c *capture) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.spare != nil {
+		_ = c.spare.Close() // it holds nothing
 	}
 }
 
 // step takes one block from c.block.
 func (c *capture) step(at time.Time) {
+	// First what Shielded has kept back until now, when the microphone and
+	// nothing that was said sets the time.
+	c.release()
 	if c.starter != nil && c.heardByEnough() {
 		c.starter.Start() // plays from the next block on
 		c.starter = nil
@@ -109,31 +154,42 @@ func (c *capture) step(at time.Time) {
 	if c.clips.step(audio.Peak(c.mono)) {
 		c.v.cfg.OnClipping()
 	}
-	if c.v.cfg.Processor != nil {
+	if c.v.cfg.Processor != nil && c.plan.mode != Studio {
 		c.v.cfg.Processor.Process(c.mono, at)
 	}
-	if c.speaks.step(audio.Level(c.mono)) {
+	level := audio.Level(c.mono)
+	if c.speaks.step(level) {
 		c.v.cfg.OnOwnSpeaking(c.speaks.on)
 	}
 	state, before := c.gate.Step(c.mono, c.v.pressed.Load())
-	if state == audio.GateShut {
+	if c.pause += audio.BlockDuration; state == audio.GatePassed && level < quietLevel {
+		c.pause = 0
+	}
+	if c.joint() {
+		c.consider(c.shut || c.pause > changePause)
+	}
+	if state != audio.GatePassed && !c.plan.mode.silences(state) {
 		c.pass()
 		return
 	}
+	if state == audio.GateShut {
+		clear(c.mono)
+	}
 	c.shut = false
 	c.goBack(before)
-	c.append(c.mono)
+	c.append(c.block, c.mono)
 }
 
-// pass lets a block go by that is not to be sent: push to talk is up.
+// pass lets a block go by that is not to be sent.
 func (c *capture) pass() {
-	if c.filled > 0 { // the tail ended within a frame
+	if !c.joint() { // the last sound ended within a frame
 		clear(c.mono)
-		c.append(c.mono)
+		c.append(nil, c.mono)
 		return
 	}
 	if !c.shut {
-		c.shut, c.idle = true, true
+		c.shut = true
+		c.base.idle, c.thin.idle = true, true
 		for _, s := range *c.v.seats.Load() {
 			s.endSpurt()
 		}
@@ -145,12 +201,12 @@ func (c *capture) pass() {
 // goBack adds what was captured right before the key went down, as far as
 // nothing was sent of that time.
 func (c *capture) goBack(before []float32) {
-	if c.filled > 0 || int32(c.media-c.sent) < int32(len(before)) {
+	if !c.joint() || int32(c.media-c.sent) < int32(len(before)) {
 		return
 	}
 	c.media -= uint32(len(before))
 	for len(before) > 0 {
-		c.append(before[:audio.BlockFrames])
+		c.append(nil, before[:audio.BlockFrames])
 		before = before[audio.BlockFrames:]
 	}
 }
@@ -178,8 +234,8 @@ func (c *capture) keepTime(at time.Time) {
 	if gap < maxJitter {
 		return
 	}
-	c.media += uint32(c.filled) + uint32(gap*audio.Rate/time.Second)
-	c.filled = 0
+	c.media += uint32(gap * audio.Rate / time.Second)
+	c.base.filled, c.thin.filled = 0, 0
 	c.gate.Lost()
 	for _, s := range *c.v.seats.Load() {
 		s.breakSpurt()
@@ -197,56 +253,120 @@ func (c *capture) mixDown() {
 	}
 }
 
-// append adds a mono block to the frame, and sends it once it is full. Frames
-// are whole blocks.
-func (c *capture) append(block []float32) {
-	c.filled += copy(c.frame[c.filled:], block)
-	if c.filled == len(c.frame) {
-		c.send()
+// append adds a block, as it was captured and as one channel, to the frames,
+// and sends those that are full. Frames are whole blocks. Where block is nil
+// all channels are alike.
+func (c *capture) append(block, mono []float32) {
+	at := c.media
+	c.media += audio.BlockFrames
+	for _, e := range [...]*encoding{c.base, c.thin} {
+		if e.on && e.add(block, mono, at) {
+			c.make(e)
+		}
 	}
 }
 
-// send encodes the frame for the rooms that are to have it.
-func (c *capture) send() {
-	level := audio.Level(c.frame)
-	c.level.Store(uint32(level))
-	media := c.media
-	c.media += uint32(len(c.frame))
-	c.sent = c.media
-	c.filled = 0
+// joint tells whether no frame is begun.
+func (c *capture) joint() bool { return c.base.filled == 0 && c.thin.filled == 0 }
 
-	seats := *c.v.seats.Load()
+// make encodes a full frame, and sends it unless it is to be kept back.
+func (c *capture) make(e *encoding) {
+	c.sent = c.media
 	wanted := false
-	for _, s := range seats {
-		wanted = s.tick(c.media) || wanted
+	for _, s := range *c.v.seats.Load() {
+		wanted = s.tick(e.flow, c.media) || wanted
 	}
-	if !wanted {
-		c.idle = true
-		return
+	if err := e.encode(wanted); err != nil {
+		c.v.log.Warn("a frame was not encoded", "err", err)
 	}
-	if c.idle {
-		c.idle = false
-		if err := c.encoder.Reset(); err != nil {
-			c.v.log.Warn("encoder not reset", "err", err)
+	c.level.Store(uint32(e.out.Level))
+	if c.plan.mode != Shielded {
+		c.release()
+	}
+}
+
+// release sends the frames that are ready.
+func (c *capture) release() {
+	for _, e := range [...]*encoding{c.base, c.thin} {
+		if !e.ready {
+			continue
+		}
+		e.ready = false
+		for _, s := range *c.v.seats.Load() {
+			s.speak(&e.out, c.plan.mode == Shielded)
 		}
 	}
-	n, err := c.encoder.Encode(c.opus, c.frame)
-	if err != nil {
-		c.v.log.Warn("a frame was not encoded", "err", err)
+}
+
+// consider changes the plan where the links, or somebody, want another one.
+// free tells that nobody speaks. No frame is begun or ready.
+func (c *capture) consider(free bool) {
+	var want room.Flows
+	for _, s := range *c.v.seats.Load() {
+		want = join(want, s.flows())
+	}
+	next := c.v.Mode().plan(want, c.fixed)
+	if next == c.plan && !want.Change {
+		c.waits = 0
 		return
 	}
-	c.out = room.Frame{MediaTime: media, Level: level, Opus: c.opus[:n]}
-	for _, s := range seats {
-		s.speak(&c.out)
+	// Where a flow that is wanted is off, somebody hears nothing.
+	on := &c.plan.on
+	urgent := next.on[room.FlowBase] && !on[room.FlowBase] || next.on[room.FlowThin] && !on[room.FlowThin] && !want.Change ||
+		next.mode != c.plan.mode
+	if c.plan.mode == Shielded {
+		free = false
 	}
+	if c.waits += c.longest(); c.waits < changePatience && !free && !urgent {
+		return
+	}
+	if err := c.apply(next); err != nil {
+		c.v.log.Warn("the encoding was not changed", "err", err)
+	}
+}
+
+// longest is the time from one joint to the next.
+func (c *capture) longest() time.Duration {
+	most := 0
+	for _, e := range [...]*encoding{c.base, c.thin} {
+		if e.on {
+			most = max(most, e.samples())
+		}
+	}
+	return time.Duration(most) * time.Second / audio.Rate
+}
+
+// apply begins with the plan p.
+func (c *capture) apply(p plan) error {
+	var silent stops
+	for _, e := range [...]*encoding{c.base, c.thin} {
+		var err error
+		if silent[e.flow], err = e.set(&p); err != nil {
+			return err
+		}
+	}
+	c.plan, c.waits = p, 0
+	c.gate.Mode = p.mode.gate(c.v.cfg.Gate)
+	c.stops.Store(&silent)
+	wait := c.longest()
+	if p.mode == Shielded {
+		wait += audio.BlockDuration
+	}
+	c.frame.Store(int64(wait))
+	for _, s := range *c.v.seats.Load() {
+		s.switchFlows(p.on)
+	}
+	return nil
 }
 
 // finish sends what is left, filled up with silence, and ends every spurt.
 func (c *capture) finish() {
-	if c.filled > 0 {
-		clear(c.frame[c.filled:])
-		c.send()
+	c.release()
+	clear(c.mono)
+	for !c.joint() {
+		c.append(nil, c.mono)
 	}
+	c.release()
 	c.level.Store(audio.SilentLevel)
 	if c.speaks.stop() {
 		c.v.cfg.OnOwnSpeaking(false)

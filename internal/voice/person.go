@@ -22,6 +22,7 @@ type person struct {
 	receiver *codec.Receiver
 	frame    codec.Frame // here and not on a stack, so that Push allocates nothing
 	instance uint64
+	stream   stream // of the instance
 	begun    bool   // a frame has come
 	first    uint32 // counter of the instance's first frame here
 	highest  uint32
@@ -35,7 +36,7 @@ func newPerson(m room.Member, recorder bool) *person {
 	p := &person{
 		member:   m,
 		recorder: recorder,
-		receiver: codec.NewReceiver(codec.ReceiverConfig{}),
+		receiver: codec.NewReceiver(codec.ReceiverConfig{CatchesUp: recorder}),
 		loudness: 1,
 		refuses:  true, // until the roster tells
 	}
@@ -47,19 +48,24 @@ func newPerson(m room.Member, recorder bool) *person {
 func (p *person) push(f *room.Frame, arrival time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.begun || f.Instance != p.instance {
-		if p.begun {
-			p.receiver.Reset() // they have started again: other counters, other sound
-			p.sent += uint64(p.highest-p.first) + 1
-		}
-		p.begun = true
-		p.instance, p.first, p.highest = f.Instance, f.Counter, f.Counter
+	if restarted := p.begun && f.Instance != p.instance; restarted {
+		p.receiver.Reset() // they have started again: other counters, other sound
+		p.sent += uint64(p.highest-p.first) + 1
+		p.begun, p.stream = false, stream{}
 	}
-	if int32(f.Counter-p.highest) > 0 {
-		p.highest = f.Counter
+	counter, ok := p.stream.place(f.Flow, f.Counter, f.MediaTime, f.Opus)
+	if !ok {
+		return
+	}
+	if !p.begun {
+		p.begun = true
+		p.instance, p.first, p.highest = f.Instance, counter, counter
+	}
+	if int32(counter-p.highest) > 0 {
+		p.highest = counter
 	}
 	p.frame = codec.Frame{
-		Counter:    f.Counter,
+		Counter:    counter,
 		MediaTime:  f.MediaTime,
 		SpurtStart: f.SpurtStart,
 		SpurtEnd:   f.SpurtEnd,

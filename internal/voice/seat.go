@@ -16,6 +16,8 @@ type Room interface {
 	Speak(f *room.Frame) error
 	SetMuted(muted bool) error
 	Hearers() int
+	Flows() room.Flows
+	SwitchFlows()
 }
 
 // Seat is this node's place in one room: whose voices come from there, and
@@ -36,10 +38,15 @@ type Seat struct {
 	mu      sync.Mutex // what follows; held while a frame is sealed and sent
 	room    Room       // nil until Attach
 	muted   bool
+	sending [2]spurt // by flow
+	out     room.Frame
+}
+
+// spurt is where the talk in one flow stands.
+type spurt struct {
 	talking bool   // the last thing sent was not the end of a spurt
 	broken  bool   // sound was lost: the next frame begins a spurt
 	media   uint32 // media time of the next frame
-	end     room.Frame
 }
 
 // Sit takes a place in the room id. Its Heard goes into room.Config, and the
@@ -69,6 +76,34 @@ func (s *Seat) Leave() {
 	s.room = nil
 }
 
+// flows is what the links here want.
+func (s *Seat) flows() room.Flows {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.room == nil {
+		return room.Flows{}
+	}
+	return s.room.Flows()
+}
+
+// switchFlows gives the links what they want, now that on says which flows
+// there are.
+func (s *Seat) switchFlows(on [2]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.muted && s.v.capture.plan.mode != Shielded {
+		s.endLocked() // what has covered the mute, if anything
+	}
+	for flow := range s.sending {
+		if !on[flow] {
+			s.sending[flow].talking = false
+		}
+	}
+	if s.room != nil {
+		s.room.SwitchFlows()
+	}
+}
+
 // Muted tells whether this seat is muted.
 func (s *Seat) Muted() bool {
 	s.mu.Lock()
@@ -77,14 +112,17 @@ func (s *Seat) Muted() bool {
 }
 
 // SetMuted mutes or unmutes in this room alone. No voice leaves after
-// SetMuted(true) has begun: a spurt ends in a frame of silence.
+// SetMuted(true) has begun: a spurt ends in a frame of silence, or goes on in
+// silence in the mode Shielded.
 func (s *Seat) SetMuted(muted bool) error {
 	s.muting.Lock()
 	defer s.muting.Unlock()
 	s.mu.Lock()
 	r := s.room
 	if muted {
-		s.endLocked()
+		if s.v.Mode() != Shielded {
+			s.endLocked()
+		}
 		s.muted = true
 	}
 	s.mu.Unlock()
@@ -109,33 +147,46 @@ func (s *Seat) hearers() int {
 	return s.room.Hearers()
 }
 
-// tick notes the media time after the current frame and tells whether the
-// frame is to be sent here.
-func (s *Seat) tick(next uint32) bool {
+// tick notes the media time after the current frame of a flow and tells whether
+// the frame is to be sent here.
+func (s *Seat) tick(flow uint8, next uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.media = next
+	s.sending[flow].media = next
 	return !s.muted && s.room != nil
 }
 
-// speak sends f, which it marks as the start of a spurt where it is one.
-func (s *Seat) speak(f *room.Frame) {
+// speak sends f, which it marks as the start of a spurt where it is one. With
+// cover there is silence where f is not to be sent.
+func (s *Seat) speak(f *room.Frame, cover bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.muted || s.room == nil {
+	if s.room == nil {
 		return
 	}
-	f.SpurtStart = !s.talking || s.broken
-	s.talking, s.broken = true, false
+	s.out = *f
+	if s.muted || len(f.Opus) == 0 {
+		silent := (*s.v.capture.stops.Load())[f.Flow]
+		if !cover || silent == nil {
+			return
+		}
+		s.out.Opus, s.out.Level, s.out.Cover = silent, audio.SilentLevel, true
+	}
+	at := &s.sending[f.Flow]
+	s.out.SpurtStart = !at.talking || at.broken
+	at.talking, at.broken = true, false
 	// What Speak can refuse is a room that has ended; whoever watches its
 	// events learns that.
-	_ = s.room.Speak(f)
+	_ = s.room.Speak(&s.out)
+	s.out.Opus = nil
 }
 
 func (s *Seat) breakSpurt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.broken = true
+	for flow := range s.sending {
+		s.sending[flow].broken = true
+	}
 }
 
 func (s *Seat) endSpurt() {
@@ -146,19 +197,24 @@ func (s *Seat) endSpurt() {
 
 // endLocked sends a frame of silence as the end of the spurt, if there is one.
 func (s *Seat) endLocked() {
-	if !s.talking || s.room == nil {
-		return
+	silent := s.v.capture.stops.Load()
+	for flow := range s.sending {
+		at := &s.sending[flow]
+		if !at.talking || s.room == nil {
+			continue
+		}
+		at.talking = false
+		if silent[flow] == nil {
+			continue // it has just been switched off
+		}
+		s.out = room.Frame{Flow: uint8(flow), MediaTime: at.media, SpurtEnd: true, Level: audio.SilentLevel, Cover: true, Opus: silent[flow]}
+		_ = s.room.Speak(&s.out) // as in speak
+		s.out.Opus = nil
 	}
-	s.talking = false
-	s.end = room.Frame{MediaTime: s.media, SpurtEnd: true, Level: audio.SilentLevel, Opus: s.v.capture.stopped}
-	_ = s.room.Speak(&s.end) // as in speak
 }
 
 // Heard is for room.Config.Heard: step 7.
 func (s *Seat) Heard(from room.Member, f *room.Frame, arrival time.Time) {
-	if f.Flow != flowBase {
-		return // no link asks for another flow yet
-	}
 	p := (*s.heard.Load())[from]
 	if p == nil {
 		if p = s.meet(from); p == nil {
@@ -167,9 +223,6 @@ func (s *Seat) Heard(from room.Member, f *room.Frame, arrival time.Time) {
 	}
 	p.push(f, arrival)
 }
-
-// flowBase is the flow that every link takes.
-const flowBase = 0
 
 // meet makes the place of a member who is heard or seen for the first time;
 // nil if there are too many.

@@ -48,5 +48,5 @@ func (p *person) stats() (MemberStats, bool) {
 // devices are not known here and are taken to be like ours; tests measure by
 // sound.
 func (v *Voice) MouthToEar(m MemberStats, rtt time.Duration) time.Duration {
-	return v.latency.microphone() + v.latency.frame + rtt/2 + m.Delay + audio.LimiterDelay + v.latency.speaker()
+	return v.latency.microphone() + v.latency.frame() + rtt/2 + m.Delay + audio.LimiterDelay + v.latency.speaker()
 }

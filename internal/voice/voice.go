@@ -8,7 +8,9 @@
 //	                        clip; the gate; re-blocking to the Opus frame,
 //	                        20 ms by default
 //	 4  level               RFC 6464
-//	 5  Encoder.Encode      once, if any room is unmuted
+//	 5  Encoder.Encode      once, if any room is unmuted, for each of at most
+//	                        two encodings: what links want, and the mode,
+//	                        decide which                              mode.go
 //	 6  Room.Speak          for each unmuted room, marked as the start of a
 //	                        talk spurt where it is: seals the frame and hands
 //	                        packets to the sockets, all inline       seat.go
@@ -62,8 +64,10 @@ type Config struct {
 	// Gate says what of it is let through; see Voice.Press.
 	Gate audio.GateMode
 
-	// Encoder is what the voice is encoded as; mono whatever it says. The zero
-	// value is 20 ms at 32 kbit/s.
+	// Mode is what to begin with; see Voice.SetMode.
+	Mode Mode
+	// Encoder, where its frames, bit rate or FEC are set, is what the base
+	// encoding is, mono whatever it says. Else mode and links decide.
 	Encoder codec.EncoderConfig
 
 	// OnSpeaking tells who begins and ends to speak. It is called from the
@@ -109,6 +113,7 @@ type Voice struct {
 	latency latencies
 
 	pressed atomic.Bool // the key of push to talk
+	mode    atomic.Int32
 
 	// Copy on write: read by both goroutines, replaced under mu.
 	seats atomic.Pointer[[]*Seat]
@@ -123,7 +128,7 @@ type Voice struct {
 type latencies struct {
 	microphone func() time.Duration
 	speaker    func() time.Duration
-	frame      time.Duration
+	frame      func() time.Duration
 }
 
 // New prepares the pipelines; nothing moves before Start.
@@ -154,6 +159,7 @@ func New(cfg Config) (*Voice, error) {
 	}
 	v := &Voice{cfg: cfg, log: cfg.Log}
 	v.seats.Store(new([]*Seat))
+	v.mode.Store(int32(cfg.Mode))
 	var err error
 	if v.capture, err = newCapture(v); err != nil {
 		return nil, errors.Join(err, cfg.Microphone.Close(), cfg.Speaker.Close(), v.closeProcessor())
@@ -162,7 +168,7 @@ func New(cfg Config) (*Voice, error) {
 	v.latency = latencies{
 		microphone: v.microphoneLatency,
 		speaker:    cfg.Speaker.Latency,
-		frame:      time.Duration(len(v.capture.frame)) * time.Second / audio.Rate,
+		frame:      func() time.Duration { return time.Duration(v.capture.frame.Load()) },
 	}
 	return v, nil
 }
@@ -195,6 +201,7 @@ func (v *Voice) Close() error {
 		err = errors.Join(err, fmt.Errorf("close the speaker: %w", e))
 	}
 	v.playout.close()
+	v.capture.close()
 	v.done.Wait()
 	return errors.Join(err, v.closeProcessor())
 }
@@ -222,8 +229,15 @@ func (v *Voice) Press(down bool) { v.pressed.Store(down) }
 // Pressed is what Press was told.
 func (v *Voice) Pressed() bool { return v.pressed.Load() }
 
-// Gate is the gate of the microphone.
-func (v *Voice) Gate() audio.GateMode { return v.cfg.Gate }
+// Gate is the gate of the microphone, as it works in the present mode.
+func (v *Voice) Gate() audio.GateMode { return v.Mode().gate(v.cfg.Gate) }
+
+// SetMode changes the mode in all rooms, within a frame or two. A microphone
+// that has ended already stays so.
+func (v *Voice) SetMode(m Mode) { v.mode.Store(int32(m)) }
+
+// Mode is what SetMode has set.
+func (v *Voice) Mode() Mode { return Mode(v.mode.Load()) }
 
 // Underruns is how often the speaker had nothing to play.
 func (v *Voice) Underruns() uint64 { return v.cfg.Speaker.Underruns() }
