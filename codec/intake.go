@@ -3,7 +3,7 @@ package codec
 import "time"
 
 const (
-	slotCount  = 64   // frames that wait at once: 640 ms of 10 ms frames
+	slotCount  = 128  // frames that wait at once: 1.28 s of 10 ms frames
 	fateCount  = 1024 // counters whose end is remembered, as replay windows do
 	jumpFrames = 3000 // a gap in the counters beyond this is another stream
 	reorder    = 16   // frames before the newest that are waited for after a gap
@@ -189,7 +189,7 @@ func (r *Receiver) pathJumped(rel, now int64) bool {
 		return false
 	}
 	off := abs(rel - w.base)
-	return off > mediaJump+(now-w.last)/1e6*driftPPM || w.lateRun > 25 && rel-w.base > tooLate
+	return off > mediaJump+(now-w.last)/1e6*driftPPM || rel-w.base > tooLate && w.longer(now)
 }
 
 // pushOld takes a frame whose turn has passed.

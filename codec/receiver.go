@@ -30,6 +30,12 @@ type ReceiverConfig struct {
 	// MaxTarget bounds the delay, frame length included. 0 means 400 ms;
 	// more than that is cut to it.
 	MaxTarget time.Duration
+	// CatchesUp tells that what was not pulled for a while is pulled
+	// afterwards, as a recording does: however long it took, the samples of
+	// that time are made of what came in it. Without it a second without a
+	// Pull is taken for a device that stood still: what waits is skipped, so
+	// that the rest is played promptly.
+	CatchesUp bool
 }
 
 // Receiver plays one stream of one voice. It is a function of the frames and
@@ -95,7 +101,7 @@ type Pulled struct {
 	Level  uint8 // measured, in -dBov as in RFC 6464: 0 to 127 (silence)
 }
 
-// NewReceiver makes a receiver; it holds about 200 KB.
+// NewReceiver makes a receiver; it holds about 300 KB.
 func NewReceiver(c ReceiverConfig) *Receiver {
 	maxTarget := 400 * time.Millisecond
 	if c.MaxTarget > 0 {
@@ -111,6 +117,7 @@ func NewReceiver(c ReceiverConfig) *Receiver {
 		work:      make([]float32, 2*MaxFrame),
 		ending:    make([]float32, 0, 2*joinLength),
 	}
+	r.pulls.catchesUp = c.CatchesUp
 	r.tape.init()
 	r.voice.init()
 	r.newDecoder()

@@ -28,6 +28,8 @@ const (
 	newKindTail  = 2e9         // ns after it for which more may be forgotten,
 	newKindRest  = 10e9        // and then not before this
 	tooLate      = 400e6       // ns: as good as lost
+	lateRunMost  = 25          // frames in a row that are, and
+	lateRunLeast = 200e6       // ns for which they are, make it another path
 	spurtGap     = 500e6       // ns without any frame: a pause, not jitter
 	driftPPM     = 300         // that two sound cards may be apart
 	never        = 1<<63 - 1   // relative delay of a frame that never came
@@ -50,7 +52,8 @@ type delayWindow struct {
 
 	jitter  int64 // ns, RFC 3550 appendix A.8
 	lastRel int64
-	lateRun int // frames in a row that were later than tooLate
+	lateRun int   // frames in a row that were later than tooLate
+	lateAt  int64 // ns: arrival of the first of them
 }
 
 // add notes a frame that became available at arrival, rel ns after its end in
@@ -66,13 +69,21 @@ func (w *delayWindow) add(rel, arrival int64, inOrder bool) {
 		w.lastRel = rel
 	}
 	if w.measured && rel-w.base > tooLate {
-		w.lateRun++
+		if w.lateRun++; w.lateRun == 1 {
+			w.lateAt = arrival
+		}
 	} else {
 		w.lateRun = 0
 	}
 	w.push(rel, arrival)
 	w.last, w.measured = arrival, true
 	w.measure()
+}
+
+// longer tells whether the path has become longer for good: what comes has been
+// too late for a while. A burst that was held up is so too, but comes at once.
+func (w *delayWindow) longer(arrival int64) bool {
+	return w.lateRun > lateRunMost && arrival-w.lateAt > lateRunLeast
 }
 
 // lost notes a frame that never came.
@@ -224,6 +235,8 @@ type pullClock struct {
 	last   int64 // ns: the last Pull
 	pulled int64 // samples
 	begun  bool
+
+	catchesUp bool // constant
 }
 
 // note counts a Pull of n samples at time at, and answers its nominal time.
@@ -233,7 +246,7 @@ func (c *pullClock) note(at int64, n int) int64 {
 	}
 	early := at - nanoseconds(c.pulled)
 	switch {
-	case !c.begun || at-c.last > 1e9: // begins, or was stopped for long
+	case !c.begun || at-c.last > 1e9 && !c.catchesUp: // begins, or was stopped for long
 		for i := range c.least {
 			c.least[i] = early
 		}

@@ -99,6 +99,7 @@ type statsEvent struct {
 	DelayMs     float64 `json:"delay_ms"`
 	MouthToEar  float64 `json:"mouth_to_ear_ms"`
 	Estimated   bool    `json:"estimated"`
+	Skipped     uint64  `json:"skipped"` // there in time, but not played
 }
 
 type recordingEvent struct {
@@ -234,6 +235,7 @@ func newStats(v *voice.Voice, m voice.MemberStats, link room.LinkInfo, bitsPerSe
 		KbitS:       round(bitsPerSecond / 1000),
 		ConcealedMs: ms(s.ConcealedDuration), StretchedMs: ms(s.StretchedDuration),
 		JitterMs: ms(s.Jitter), DelayMs: ms(s.Delay), MouthToEar: ms(v.MouthToEar(m, link.RTT)), Estimated: true,
+		Skipped: s.Skipped,
 	}
 }
 

@@ -211,6 +211,20 @@ func (s *seat) tellSpeech(on bool, now time.Time) {
 	}
 }
 
+// lastStats publishes how voices came through to their end, when the one who
+// spoke leaves, or we do: the last of each second's figures may have missed it.
+func (s *seat) lastStats(of func(room.Member) bool) {
+	links := map[room.Member]room.LinkInfo{}
+	for _, l := range s.room.Links() {
+		links[l.Member] = l
+	}
+	for _, m := range s.place.Stats() {
+		if of(m.Member) {
+			s.house.hub.publish(newStats(s.voice, m, links[m.Member], 0, s.id))
+		}
+	}
+}
+
 func (s *seat) warn(code, message string) {
 	s.house.hub.publish(warningEvent{headOf("warning", time.Now(), s.id.String()), code, message})
 }

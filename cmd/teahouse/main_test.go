@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 //	peer NAME VAR               VAR = the first address of NAME's listening event
 //	tone FILE HZ SECONDS        writes a WAV
 //	hears FILE HZ SECONDS       checks that a WAV has that much of the tone
+//	whole FILE HZ SECONDS SPURTS EVENTS    checks that a WAV has just that much
+//	                            of it, but for what the stats in EVENTS own up to
 //	busyport VAR                VAR = a port that is taken, TCP and UDP
 //	samepeer, samemember, sameport FILE FILE    two runs had the same
 //	damage DIR                  flips a bit in each file in it
@@ -64,7 +66,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "start": startChild, "signal": signalChild, "ended": ended, "say": say, "hangup": hangup,
-			"await": await, "peer": peerOf, "tone": tone, "hears": hears, "busyport": busyPort,
+			"await": await, "peer": peerOf, "tone": tone, "hears": hears, "whole": whole, "busyport": busyPort,
 			"samepeer": same(`"peer":"(\w+)"`), "samemember": same(`"event":"joined".*"member":"(\w+)"`), "sameport": same(`/udp/(\d+)/`),
 			"damage": damage, "nowhere": nowhere,
 		},
@@ -273,17 +275,23 @@ func hears(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	want, err := strconv.ParseFloat(args[2], 64)
 	ts.Check(err)
-	data := []byte(ts.ReadFile(args[0]))
+	if got := toneIn(ts, args[0], hz); neg != (got < want) {
+		ts.Fatalf("%s has %.2f s of %g Hz, want %v: %g s", args[0], got, hz, !neg, want)
+	}
+}
+
+// toneIn is how many seconds of a tone are in a WAV as the program writes it.
+func toneIn(ts *testscript.TestScript, path string, hz float64) (seconds float64) {
+	data := []byte(ts.ReadFile(path))
 	at := slices.Index(data, 'd')
 	for at >= 0 && at+8 < len(data) && string(data[at:at+4]) != "data" {
 		at++
 	}
 	if at < 0 || at+8 >= len(data) {
-		ts.Fatalf("%s has no data", args[0])
+		ts.Fatalf("%s has no data", path)
 	}
 	data = data[at+8:]
 	const window = 960
-	got := 0.0
 	for ; len(data) >= 4*window; data = data[4*window:] {
 		var re, im, sum float64
 		for i := range window {
@@ -292,11 +300,48 @@ func hears(ts *testscript.TestScript, neg bool, args []string) {
 			re, im, sum = re+x*math.Cos(w), im+x*math.Sin(w), sum+x*x
 		}
 		if sum/window > 100*100 && 2*(re*re+im*im)/window/sum > 0.8 {
-			got += 0.02
+			seconds += 0.02
 		}
 	}
-	if neg != (got < want) {
-		ts.Fatalf("%s has %.2f s of %g Hz, want %v: %g s", args[0], got, hz, !neg, want)
+	return seconds
+}
+
+// whole compares what is heard with what playout says that it did. However busy
+// the machine is: a frame that was neither made up nor left out has to be in
+// the file, once, and what is longer or shorter than it was has to be in the
+// figures. A spurt may lose a window of 20 ms at either end, and one by its fades.
+func whole(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, len(args) == 5 && !neg, "whole FILE HZ SECONDS SPURTS EVENTS")
+	var numbers [3]float64
+	for i := range numbers {
+		var err error
+		numbers[i], err = strconv.ParseFloat(args[1+i], 64)
+		ts.Check(err)
+	}
+	hz, want, spurts := numbers[0], numbers[1], numbers[2]
+	var last struct {
+		Event                              string
+		Received, Sent, Concealed, Skipped float64
+		ConcealedMs                        float64 `json:"concealed_ms"`
+		StretchedMs                        float64 `json:"stretched_ms"`
+	}
+	for line := range strings.Lines(ts.ReadFile(args[4])) {
+		e := last
+		if json.Unmarshal([]byte(line), &e) == nil && e.Event == "stats" {
+			last = e
+		}
+	}
+	const frame, window = 0.02, 0.02
+	if last.Sent*frame < want {
+		ts.Fatalf("%s tells of %v frames, too few for %g s", args[4], last.Sent, want)
+	}
+	changed := (last.ConcealedMs + last.StretchedMs) / 1000
+	edges := 3 * window * (spurts + last.Concealed + last.Skipped)
+	least, most := want-changed-edges-frame*(last.Concealed+last.Skipped), want+changed+2*window*spurts
+	got := toneIn(ts, args[0], hz)
+	ts.Logf("%.2f s of %g Hz in %s, to be between %.2f and %.2f: %+v", got, hz, args[0], least, most, last)
+	if got < least || got > most {
+		ts.Fatalf("%s has %.2f s of %g Hz, not between %.2f and %.2f: %+v", args[0], got, hz, least, most, last)
 	}
 }
 

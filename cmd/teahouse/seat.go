@@ -136,6 +136,7 @@ func (s *seat) watch(events *room.Subscription) {
 			return
 		case room.EventMember:
 			if e.State == "out" {
+				s.lastStats(func(m room.Member) bool { return m == e.Member })
 				s.place.Gone(e.Member)
 			} else {
 				s.place.Update(e.Info)
@@ -228,6 +229,7 @@ func (s *seat) leave() {
 	s.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
 		defer cancel()
+		s.lastStats(func(room.Member) bool { return true })
 		s.place.Leave()
 		if err := s.room.Leave(ctx); err != nil {
 			s.house.log.Info("the goodbye was cut short", "err", err)

@@ -59,7 +59,7 @@ func TestEventFields(t *testing.T) {
 		{memberEvent{head: headOf("member", at, "r")}, `{"time":"2026-05-04T01:02:01.123456Z","event":"member","room":"r","member":"","nick":"","state":"","role":"","muted":false,"recording":false,"listen_only":false,"allow_recording":false,"self":false}`},
 		{speakingEvent{head: headOf("speaking", at, "r")}, `"room":"r","member":"","on":false}`},
 		{linkEvent{head: headOf("link", at, "r")}, `"member":"","state":"","reason":"","path":"","transport":"","remote":"","country":"","via":"","rtt_ms":0}`},
-		{statsEvent{head: headOf("stats", at, "r")}, `"member":"","received":0,"sent":0,"lost":0,"late":0,"repaired":0,"fec":0,"concealed":0,"depth":0,"kbit_s":0,"concealed_ms":0,"stretched_ms":0,"jitter_ms":0,"delay_ms":0,"mouth_to_ear_ms":0,"estimated":false}`},
+		{statsEvent{head: headOf("stats", at, "r")}, `"member":"","received":0,"sent":0,"lost":0,"late":0,"repaired":0,"fec":0,"concealed":0,"depth":0,"kbit_s":0,"concealed_ms":0,"stretched_ms":0,"jitter_ms":0,"delay_ms":0,"mouth_to_ear_ms":0,"estimated":false,"skipped":0}`},
 		{joinedEvent{head: headOf("joined", at, "r"), Name: "<tea>"}, `"name":"<tea>","member":"","others":0,`},
 		{recordingEvent{head: headOf("recording", at, "r")}, `"member":"","on":false}`},
 		{epochEvent{head: headOf("epoch", at, "r")}, `"number":0,"reason":""}`},

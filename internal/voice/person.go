@@ -27,6 +27,7 @@ type person struct {
 	first    uint32 // counter of the instance's first frame here
 	highest  uint32
 	sent     uint64  // frames of earlier instances
+	before   tally   // from when they were here before
 	loudness float32 // linear, as asked for; 0 while muted here
 	refuses  bool    // the member does not allow to be recorded
 	gone     bool

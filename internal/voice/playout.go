@@ -22,6 +22,13 @@ type playout struct {
 	closed bool
 }
 
+// A stall is longer than a scheduler makes anybody wait on a machine that keeps
+// up; stragglers is how long reading a second of everybody's packets takes.
+const (
+	stall      = 100 * time.Millisecond
+	stragglers = 20 * time.Millisecond
+)
+
 func newPlayout(v *Voice) *playout {
 	p := &playout{
 		v:       v,
@@ -34,8 +41,8 @@ func newPlayout(v *Voice) *playout {
 }
 
 func (p *playout) run() {
-	for {
-		now := time.Now()
+	for now := time.Now(); ; {
+		now = p.awaitStragglers(now)
 		p.mix(now)
 		if p.v.cfg.Processor != nil {
 			// The speaker's latency is as of the end of the last Write.
@@ -53,6 +60,19 @@ func (p *playout) run() {
 			p.v.cfg.OnSpeakerFailed(err)
 		}
 	}
+}
+
+// awaitStragglers is now. Where the machine stood still since then and the
+// speaker keeps what it is given, it waits for what came meanwhile to be read
+// from the sockets: a recording makes good for lost time, so it need not be
+// prompt.
+func (p *playout) awaitStragglers(then time.Time) time.Time {
+	now := time.Now()
+	if !p.v.cfg.Recorder || now.Sub(then) < stall {
+		return now
+	}
+	time.Sleep(stragglers)
+	return time.Now()
 }
 
 // mix makes the next block of everybody, to be played at the time at.

@@ -32,6 +32,7 @@ type Seat struct {
 	// under people.
 	heard  atomic.Pointer[map[room.Member]*person]
 	people sync.Mutex
+	past   past // guarded by people
 
 	muting sync.Mutex // one SetMuted at a time
 
@@ -237,6 +238,7 @@ func (s *Seat) meet(m room.Member) *person {
 		return nil
 	}
 	p := newPerson(m, s.v.cfg.Recorder)
+	p.before = s.past.take(m)
 	s.replaceHeard(func(next map[room.Member]*person) { next[m] = p })
 	return p
 }
@@ -264,6 +266,7 @@ func (s *Seat) forget(p *person) {
 	s.people.Lock()
 	defer s.people.Unlock()
 	if p.isGone() { // and has not come back meanwhile
+		s.keep(p)
 		s.replaceHeard(func(next map[room.Member]*person) { delete(next, p.member) })
 	}
 }
