@@ -38,17 +38,8 @@ const (
 	seenFor = 30 * time.Second
 )
 
-func newGossip(ctx context.Context, h host.Host, n Network, filter *topicFilter, standing *standing) (*pubsub.PubSub, error) {
-	id := protocol.ID("/teahouse/" + n.ID + "/meshsub/1.2.0")
-	sw, ok := h.Network().(guardedSwarm)
-	if !ok {
-		return nil, fmt.Errorf("start gossip: the host's network is a %T", h.Network())
-	}
-	g, err := newGuard(sw, n, standing, id)
-	if err != nil {
-		return nil, fmt.Errorf("start gossip: %w", err)
-	}
-	filter.watching.Store(g)
+func newGossip(ctx context.Context, h host.Host, n Network, filter *topicFilter, standing *standing, g *guard) (*pubsub.PubSub, error) {
+	id := gossipProtocol(n)
 	ps, err := pubsub.NewGossipSub(ctx, h,
 		pubsub.WithLogger(slog.New(slog.DiscardHandler)), // as in logs.go
 		pubsub.WithGossipSubProtocols([]protocol.ID{id}, gossipFeatures),
@@ -80,6 +71,10 @@ func newGossip(ctx context.Context, h host.Host, n Network, filter *topicFilter,
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
 	return ps, nil
+}
+
+func gossipProtocol(n Network) protocol.ID {
+	return protocol.ID("/teahouse/" + n.ID + "/meshsub/1.2.0")
 }
 
 // gossipFeatures are those of version 1.2, less peer exchange: nobody is sent

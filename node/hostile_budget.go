@@ -33,6 +33,13 @@ const (
 	resources
 )
 
+// String names what a peer has too much of.
+func (r resource) String() string {
+	return [resources]string{
+		"streams", "session attempts", "gossip", "look-ups", "other messages", "messages of a session", "voice",
+	}[r] + " beyond all measure"
+}
+
 // allowance is how much one source may use: rate a second, burst at once.
 type allowance struct{ rate, burst float64 }
 

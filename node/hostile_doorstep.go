@@ -1,36 +1,34 @@
 package node
 
 import (
-	"maps"
 	"net/netip"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/libp2p/go-libp2p/core/network"
 )
 
-// doorstep bounds how many packets of strangers reach quic-go. Those that begin
-// a connection it answers (a Retry, or the first half of a handshake) on the
-// goroutine that reads the socket, the one that voice comes by; those of
-// connections that it does not know it answers with a stateless reset. Either
-// costs 10 us and more, so that 50,000 a second, from forged addresses, leave
-// no time for voice. Packets of addresses that somebody is connected from pass,
-// and who finds the step crowded still has TCP.
+// doorstep bounds how many packets reach quic-go. Those that begin a connection
+// it answers (a Retry, or the first half of a handshake) on the goroutine that
+// reads the socket, the one that voice comes by; those of connections that it
+// does not know it answers with a stateless reset. Either costs 10 us and more,
+// so that 50,000 a second, from forged addresses, leave no time for voice. Who
+// finds the step crowded still has TCP, and what is lost of a connection QUIC
+// sends again.
 //
 // It belongs to the goroutine that reads one socket.
 type doorstep struct {
 	// known tells whether somebody is connected from an address; nil: nobody
-	// is. Constant.
-	known func(netip.AddrPort) bool
+	// is. refused is told of each packet that does not pass; nil: nobody wants
+	// to know. Constant.
+	known   func(a netip.AddrPort, now time.Time) bool
+	refused func(c packetClass, from netip.AddrPort, now time.Time)
 
-	first, other step
+	first, other step[netip.Prefix]
+	member       step[netip.AddrPort]
 }
 
 // step bounds one kind of packets, of one source and of all.
-type step struct {
+type step[K comparable] struct {
 	all   spending
-	by    map[netip.Prefix]*spending
+	by    map[K]*spending
 	swept time.Time
 }
 
@@ -52,37 +50,48 @@ var (
 	// Who has moved to another address is known by it only when QUIC has
 	// validated it: until then he comes as a stranger.
 	otherAllowance = stepAllowance{one: allowance{rate: 128, burst: 128}, all: allowance{rate: 512, burst: 512}}
+	// Whoever is connected may send junk from where he is connected, too. All
+	// that a peer is allowed to bring, 2 MiB/s, is 1,700 packets.
+	memberAllowance = stepAllowance{one: allowance{rate: 4096, burst: 4096}, all: allowance{rate: 16_384, burst: 16_384}}
 )
 
 // pass tells whether a QUIC packet may go on to quic-go.
-func (d *doorstep) pass(first byte, from netip.AddrPort, now time.Time) bool {
+func (d *doorstep) pass(first byte, from netip.AddrPort, now time.Time) (ok bool) {
+	class := strangerPacket
 	switch {
 	case first&firstPackets != 0:
-		return d.first.pass(from.Addr(), now, firstAllowance)
-	case d.known != nil && d.known(from):
-		return true
+		class = firstPacket
+		ok = d.first.pass(sourcePrefix(from.Addr()), from.Addr().IsLoopback(), now, firstAllowance)
+	case d.known != nil && d.known(from, now):
+		class = memberPacket
+		ok = d.member.pass(from, false, now, memberAllowance)
 	default:
-		return d.other.pass(from.Addr(), now, otherAllowance)
+		ok = d.other.pass(sourcePrefix(from.Addr()), from.Addr().IsLoopback(), now, otherAllowance)
 	}
+	if !ok && d.refused != nil {
+		d.refused(class, from, now)
+	}
+	return ok
 }
 
-func (d *step) pass(from netip.Addr, now time.Time, a stepAllowance) bool {
+// pass asks for one packet. own is a source that is all programs of this
+// machine, which has all there is.
+func (d *step[K]) pass(source K, own bool, now time.Time, a stepAllowance) bool {
 	one := a.one
-	if from.IsLoopback() { // all programs of this machine
+	if own {
 		one = a.all
 	}
-	prefix := sourcePrefix(from)
-	s := d.by[prefix]
+	s := d.by[source]
 	if s == nil {
 		if d.by == nil {
-			d.by = make(map[netip.Prefix]*spending)
+			d.by = make(map[K]*spending)
 		}
 		if len(d.by) >= stepSources {
 			d.sweep(now, a)
 		}
 		s = &spending{}
 		if len(d.by) < stepSources { // else it counts in the total alone
-			d.by[prefix] = s
+			d.by[source] = s
 		}
 	}
 	if ok, _ := s.take(now, one, 1); !ok {
@@ -94,57 +103,14 @@ func (d *step) pass(from netip.Addr, now time.Time, a stepAllowance) bool {
 
 // sweep forgets who has used up nothing, at most four times a second: forged
 // addresses fill the table as soon as there is room.
-func (d *step) sweep(now time.Time, a stepAllowance) {
+func (d *step[K]) sweep(now time.Time, a stepAllowance) {
 	if now.Sub(d.swept) < 250*time.Millisecond {
 		return
 	}
 	d.swept = now
-	for p, s := range d.by {
+	for k, s := range d.by {
 		if s.settle(now, a.one); s.used == 0 {
-			delete(d.by, p)
+			delete(d.by, k)
 		}
 	}
-}
-
-// addressBook is where peers are connected from, by QUIC. It is read for every
-// packet of QUIC's without a lock, and replaced as a whole.
-type addressBook struct {
-	now atomic.Pointer[map[netip.AddrPort]int]
-
-	mu sync.Mutex // of those who replace it
-}
-
-// has tells whether somebody is connected from an address.
-func (b *addressBook) has(a netip.AddrPort) bool {
-	m := b.now.Load()
-	return m != nil && (*m)[a] > 0
-}
-
-// change notes connections that came from an address (1), or went (-1).
-func (b *addressBook) change(c network.Conn, by int) {
-	if kindOf(c.RemoteMultiaddr()) != onQUIC {
-		return
-	}
-	at, err := netip.ParseAddrPort(remoteOf(c.RemoteMultiaddr()))
-	if err != nil {
-		return // no address that packets come from
-	}
-	at = unmap(at)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	next := make(map[netip.AddrPort]int)
-	if m := b.now.Load(); m != nil {
-		next = maps.Clone(*m)
-	}
-	if next[at] += by; next[at] <= 0 {
-		delete(next, at)
-	}
-	b.now.Store(&next)
-}
-
-// connectedFrom tells whether somebody is connected by QUIC from an address.
-func (n *Node) connectedFrom(a netip.AddrPort) bool {
-	// The first packets come before the guard stands.
-	g := n.topics.watching.Load()
-	return g != nil && g.addresses.has(a)
 }

@@ -1,8 +1,8 @@
 package node
 
 import (
-	"fmt"
-	"sync"
+	"errors"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"teahouse/internal/mesh"
 )
 
 // guard stands between the swarm and every protocol of this node. Each stream
@@ -25,19 +27,19 @@ import (
 // standing is such that new connections are closed at once until the fault has
 // faded, which takes minutes and longer each time.
 type guard struct {
-	// Constant after newGuard.
-	swarm    guardedSwarm
+	// Constant.
+	log      *slog.Logger
 	standing *standing
 	gossip   protocol.ID
 	lookup   protocol.ID
-	next     network.StreamHandler
+	ended    func(peer.ID) // ends the sessions of a peer
+	// Constant after stand, before which no stream is served.
+	swarm guardedSwarm
+	next  network.StreamHandler
 
 	ledger     ledger
 	handshakes handshakes
 	addresses  addressBook
-
-	mu      sync.Mutex
-	dropped func(peer.ID) // ends what the peer has; nil before there is anything
 }
 
 // guardedSwarm is what a guard needs of a swarm.
@@ -67,30 +69,27 @@ const (
 	otherPrice     = 32 // a read
 )
 
-// newGuard puts a guard before the handlers of a swarm.
-func newGuard(sw guardedSwarm, n Network, standing *standing, gossip protocol.ID) (*guard, error) {
-	g := &guard{swarm: sw, standing: standing, gossip: gossip, lookup: dhtProtocol(n), next: sw.StreamHandler()}
+func newGuard(n Network, standing *standing, ended func(peer.ID), log *slog.Logger) *guard {
+	return &guard{log: log, standing: standing, gossip: gossipProtocol(n), lookup: dhtProtocol(n), ended: ended}
+}
+
+// stand puts the guard before the handlers of a swarm.
+func (g *guard) stand(sw guardedSwarm) error {
+	g.swarm, g.next = sw, sw.StreamHandler()
 	if g.next == nil {
-		return nil, fmt.Errorf("the host takes no streams")
+		return errors.New("the host takes no streams")
 	}
 	sw.SetStreamHandler(g.serve)
 	sw.Notify(&network.NotifyBundle{
 		ConnectedF: func(_ network.Network, c network.Conn) {
-			g.addresses.change(c, 1)
+			g.addresses.add(c)
 			if g.shunned(c.RemotePeer(), time.Now()) {
 				_ = c.Close()
 			}
 		},
-		DisconnectedF: func(_ network.Network, c network.Conn) { g.addresses.change(c, -1) },
+		DisconnectedF: func(_ network.Network, c network.Conn) { g.addresses.remove(c) },
 	})
-	return g, nil
-}
-
-// whenDropped sets what ends the sessions of a peer.
-func (g *guard) whenDropped(f func(peer.ID)) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.dropped = f
+	return nil
 }
 
 // shunned tells that a peer's standing is too low for anything.
@@ -98,14 +97,10 @@ func (g *guard) shunned(p peer.ID, now time.Time) bool { return g.standing.at(p,
 
 // drop ends all connections of a peer and shuns it. It waits for QUIC to say
 // goodbye: never from a goroutine that others wait for.
-func (g *guard) drop(p peer.ID) {
+func (g *guard) drop(p peer.ID, why string) {
+	g.log.Debug("peer dropped", "peer", mesh.PeerID(p), "why", why)
 	g.standing.condemn(p, time.Now())
-	g.mu.Lock()
-	ended := g.dropped
-	g.mu.Unlock()
-	if ended != nil {
-		ended(p)
-	}
+	g.ended(p)
 	_ = g.swarm.ClosePeer(p) // what is closed already is as good
 }
 
@@ -123,13 +118,13 @@ func (g *guard) serve(st network.Stream) {
 	from, now := originOf(st.Conn()), time.Now()
 	if g.shunned(from.peer, now) {
 		_ = st.Reset()
-		g.drop(from.peer)
+		g.drop(from.peer, "standing")
 		return
 	}
 	ok, flood := g.ledger.take(now, from, openings, 1)
 	if flood {
 		_ = st.Reset()
-		g.drop(from.peer)
+		g.drop(from.peer, openings.String())
 		return
 	}
 	if !ok || !g.ledger.negotiate(now, from) {
@@ -212,7 +207,7 @@ func (m *meteredStream) Read(b []byte) (int, error) {
 	wait, flood := m.guard.ledger.spend(time.Now(), m.from, m.what, bill)
 	if flood && m.what != sessionBytes && m.what != voiceBytes {
 		_ = m.Reset()
-		m.guard.drop(m.from.peer)
+		m.guard.drop(m.from.peer, m.what.String())
 		return 0, network.ErrReset
 	}
 	if wait > 0 {

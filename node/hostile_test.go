@@ -458,7 +458,7 @@ func TestRecordStore(t *testing.T) {
 // with their turn.
 func TestDoorstep(t *testing.T) {
 	at := func(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), 9) }
-	d := doorstep{known: func(a netip.AddrPort) bool { return a == at("44.0.9.1") }}
+	d := doorstep{known: func(a netip.AddrPort, _ time.Time) bool { return a == at("44.0.9.1") }}
 	passed := 0
 	for i := range 100_000 { // one source, two seconds
 		if d.pass(0xc3, at("44.0.0.1"), epoch.Add(time.Duration(i)*20*time.Microsecond)) {
@@ -479,8 +479,8 @@ func TestDoorstep(t *testing.T) {
 		if d.pass(0xe3, netip.AddrPortFrom(netip.AddrFrom4([4]byte{45, byte(i >> 16), byte(i >> 8), byte(i)}), 9), now.Add(time.Duration(i)*10*time.Microsecond)) {
 			passed++
 		}
-		if !d.pass(0x40, at("44.0.9.1"), now) {
-			t.Fatal("a packet of a connection is refused")
+		if i%50 == 0 && !d.pass(0x40, at("44.0.9.1"), now.Add(time.Duration(i)*10*time.Microsecond)) {
+			t.Fatal("a packet of a connection is refused") // 2,000 a second
 		}
 	}
 	if most := int(firstAllowance.all.burst + 2*firstAllowance.all.rate); passed > most || len(d.first.by) > stepSources {
@@ -495,6 +495,15 @@ func TestDoorstep(t *testing.T) {
 	if most := int(otherAllowance.all.burst + 2*otherAllowance.all.rate); passed > most || len(d.other.by) > stepSources {
 		t.Errorf("%d packets of unknown connections, want %d", passed, most)
 	}
+	passed = 0
+	for i := range 200_000 { // of one who is connected
+		if d.pass(0x41, at("44.0.9.1"), now.Add(4*time.Second+time.Duration(i)*10*time.Microsecond)) {
+			passed++
+		}
+	}
+	if most := int(memberAllowance.one.burst + 2*memberAllowance.one.rate); passed > most || passed < most-2 {
+		t.Errorf("%d packets of a neighbour, want %d", passed, most)
+	}
 	if !d.pass(0xc3, at("44.0.0.3"), now.Add(5*time.Second)) || !d.pass(0x41, at("44.0.0.3"), now.Add(5*time.Second)) {
 		t.Error("the step is crowded for ever")
 	}
@@ -506,7 +515,7 @@ func TestConnectedFrom(t *testing.T) {
 	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
 	p := openPair(t, a, b)
 	at := inside(p.b).link.way.Load().to
-	if !b.connectedFrom(at) || b.connectedFrom(netip.AddrPortFrom(at.Addr(), at.Port()^1)) {
+	if !b.guard.addresses.has(at) || b.guard.addresses.has(netip.AddrPortFrom(at.Addr(), at.Port()^1)) {
 		t.Error("the address of a peer is not known, or another is")
 	}
 	if err := a.swarm.ClosePeer(b.host.ID()); err != nil {
@@ -515,5 +524,5 @@ func TestConnectedFrom(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the address is forgotten", func() bool { return !b.connectedFrom(at) })
+	eventually(t, "the address is forgotten", func() bool { return !b.guard.addresses.has(at) })
 }

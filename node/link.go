@@ -138,10 +138,19 @@ func (l *link) sendDatagram(w *way, kind byte, payload []byte) error {
 	return w.sender.sendTo(b, w.to)
 }
 
+// fate is what became of a datagram.
+type fate int
+
+const (
+	taken fate = iota
+	replayed
+	forged
+)
+
 // receive takes a datagram that bears our index. It opens b in place.
-func (l *link) receive(b []byte, arrival time.Time) (authentic bool) {
+func (l *link) receive(b []byte, arrival time.Time) fate {
 	if l.noTake.Load() {
-		return true
+		return taken
 	}
 	kind := b[0]
 	l.in.mu.Lock()
@@ -149,21 +158,24 @@ func (l *link) receive(b []byte, arrival time.Time) (authentic bool) {
 	if err != nil {
 		l.in.mu.Unlock()
 		l.stats.unauthentic.Add(1)
-		return err == errReplayed //nolint:errorlint // our own value, never wrapped, on the voice path
+		if err == errReplayed { //nolint:errorlint // our own value, never wrapped, on the voice path
+			return replayed
+		}
+		return forged
 	}
 	ok, abusive := l.bucket.take(arrival, len(b))
 	l.in.mu.Unlock()
 	l.session.life.hear(arrival)
 	if !ok {
 		l.overLimit(abusive)
-		return true
+		return taken
 	}
 	if kind == typeCheck {
 		l.takeCheck(packet, arrival)
-		return true
+		return taken
 	}
 	l.pass(packet, arrival)
-	return true
+	return taken
 }
 
 // sendsTo tells whether a is where our own datagrams go: QUIC has validated it.

@@ -51,6 +51,8 @@ type Node struct {
 	injector    *injector
 	topics      *topicFilter
 	standing    standing
+	guard       *guard
+	sieve       sieve
 	throttle    throttle
 	pings       pings
 	dialing     dialing
@@ -110,7 +112,11 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.pings.run = n.goTracked
 	n.places.none = cfg.ListenUDP != nil
 	n.places.look()
-	n.sockets = &sockets{listen: cfg.ListenUDP, handle: n.takeDatagram, known: n.connectedFrom}
+	n.guard = newGuard(cfg.Network, &n.standing, n.endSessionsOf, n.log)
+	n.sieve.run, n.sieve.done = n.goTracked, n.ctx.Done()
+	n.sieve.indexes, n.sieve.known = n.table.indexes, n.guard.addresses.all
+	n.guard.addresses.changed = n.sieve.peersChanged
+	n.sockets = &sockets{listen: cfg.ListenUDP, handle: n.takeDatagram, known: n.guard.addresses.find, sieve: &n.sieve}
 	if n.sockets.listen == nil {
 		n.sockets.listen = listenKernel
 	}
@@ -130,6 +136,9 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	if n.swarm, ok = n.host.Network().(*swarm.Swarm); !ok {
 		return fmt.Errorf("the host's network is a %T", n.host.Network())
 	}
+	if err := n.guard.stand(n.swarm); err != nil {
+		return err
+	}
 	var err error
 	if n.injector, err = newInjector(n.swarm); err != nil {
 		return fmt.Errorf("start the network: %w", err)
@@ -137,7 +146,7 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	if n.dht, err = newDHT(n.host, cfg.Network); err != nil {
 		return err
 	}
-	if n.gossip, err = newGossip(n.ctx, n.host, cfg.Network, n.topics, &n.standing); err != nil {
+	if n.gossip, err = newGossip(n.ctx, n.host, cfg.Network, n.topics, &n.standing, n.guard); err != nil {
 		return err
 	}
 	n.swarm.Notify(&network.NotifyBundle{
@@ -253,9 +262,14 @@ func (n *Node) takeDatagram(b []byte, from netip.AddrPort, arrival time.Time) {
 	theirs := s.link.sendsTo(from)
 	if !theirs && n.throttle.ignore(from, arrival) {
 		n.stats.throttled.Add(1)
+		n.sieve.refuse(voicePacket, from, arrival)
 		return
 	}
-	if !s.link.receive(b, arrival) && !theirs {
+	switch fate := s.link.receive(b, arrival); {
+	case theirs:
+	case fate == replayed: // which costs no cryptography, but a flood is one
+		n.sieve.refuse(voicePacket, from, arrival)
+	case fate == forged:
 		n.throttle.fail(from, arrival)
 	}
 }
@@ -303,9 +317,12 @@ type Stats struct {
 	Malformed    uint64 // datagrams that are neither QUIC's nor voice
 	UnknownIndex uint64 // datagrams for no session of ours
 	Throttled    uint64 // datagrams dropped unopened
-	Refused      uint64 // sessions that knew no door
-	Busy         uint64 // handshakes over the limits
-	Penalties    uint64
+	// Unread are datagrams that the kernel has dropped: those above once they
+	// are a flood, by our filter, and any where a socket was full.
+	Unread    uint64
+	Refused   uint64 // sessions that knew no door
+	Busy      uint64 // handshakes over the limits
+	Penalties uint64
 }
 
 // Stats counts.
@@ -317,7 +334,7 @@ func (n *Node) Stats() Stats {
 		RoutingTable: n.dht.RoutingTable().Size(),
 		Malformed:    n.stats.malformed.Load(), UnknownIndex: n.stats.unknownIndex.Load(),
 		Throttled: n.stats.throttled.Load(), Refused: n.stats.refused.Load(),
-		Busy: n.stats.busy.Load(), Penalties: n.stats.penalties.Load(),
+		Unread: n.sieve.dropped(), Busy: n.stats.busy.Load(), Penalties: n.stats.penalties.Load(),
 	}
 }
 

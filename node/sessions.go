@@ -147,28 +147,24 @@ func (t *table) knows(p peer.ID) bool {
 // one that goes on beyond its allowance.
 func (n *Node) mayAttempt(from origin, cost float64) bool {
 	now := time.Now()
-	if !validPeer(from.peer) || n.guard().shunned(from.peer, now) {
+	if !validPeer(from.peer) || n.guard.shunned(from.peer, now) {
 		return false
 	}
-	ok, flood := n.guard().ledger.take(now, from, attempts, cost)
+	ok, flood := n.guard.ledger.take(now, from, attempts, cost)
 	if flood {
-		n.drop(from.peer, "session attempts beyond all measure")
+		n.drop(from.peer, attempts.String())
 	}
 	return ok
 }
 
-// guard is what stands before all protocols.
-func (n *Node) guard() *guard { return n.topics.watching.Load() }
-
 // drop ends all that a peer has here and shuns it for a while.
 func (n *Node) drop(p peer.ID, why string) {
-	n.log.Debug("peer dropped", "peer", mesh.PeerID(p), "why", why)
-	n.goTracked(func() { n.guard().drop(p) })
+	n.goTracked(func() { n.guard.drop(p, why) })
 }
 
 // shedIfShunned drops a peer that has lost its standing.
 func (n *Node) shedIfShunned(p peer.ID) {
-	if n.guard().shunned(p, time.Now()) {
+	if n.guard.shunned(p, time.Now()) {
 		n.drop(p, "standing")
 	}
 }
@@ -195,17 +191,17 @@ func (n *Node) serveRoom(st network.Stream) {
 		return
 	}
 	stopped := func() { _ = st.ResetWithError(network.StreamRateLimited) }
-	b, ok := n.guard().handshakes.begin(time.Now(), who, stopped)
+	b, ok := n.guard.handshakes.begin(time.Now(), who, stopped)
 	if !ok || !n.table.begin(from) {
 		if ok {
-			n.guard().handshakes.end(b)
+			n.guard.handshakes.end(b)
 		}
 		n.stats.busy.Add(1)
 		stopped()
 		return
 	}
 	release := sync.OnceFunc(func() {
-		n.guard().handshakes.end(b)
+		n.guard.handshakes.end(b)
 		n.table.finish(from)
 	})
 	defer release()
@@ -249,8 +245,8 @@ func (n *Node) addSession(s *session) error {
 	if err := n.table.add(s); err != nil {
 		return err
 	}
+	n.sieve.sessionsChanged()
 	n.host.ConnManager().Protect(s.remote, protectTag)
-	n.guard().whenDropped(n.endSessionsOf)
 	return nil
 }
 
@@ -258,7 +254,8 @@ func (n *Node) removeSession(s *session) {
 	if n.table.remove(s) {
 		n.host.ConnManager().Unprotect(s.remote, protectTag)
 	}
-	if errors.Is(s.Err(), errAbuse) && !n.guard().shunned(s.remote, time.Now()) {
+	n.sieve.sessionsChanged()
+	if errors.Is(s.Err(), errAbuse) && !n.guard.shunned(s.remote, time.Now()) {
 		n.drop(s.remote, "packets over the limit")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -38,7 +39,9 @@ type sockets struct {
 	handle voiceHandler
 	// known tells whether somebody is connected by QUIC from an address; nil:
 	// nobody is.
-	known func(netip.AddrPort) bool
+	known func(netip.AddrPort, time.Time) bool
+	// sieve has the kernel drop what would be dropped here; nil: it does not.
+	sieve *sieve
 
 	mu   sync.Mutex
 	open []*socketEntry
@@ -69,7 +72,13 @@ func (s *sockets) listenUDP(network string, laddr *net.UDPAddr) (net.PacketConn,
 			_ = c.Close()
 			return nil, err
 		}
+		k.family = familyOf(network)
 		k.step.known = s.known
+		if s.sieve != nil {
+			k.step.refused = s.sieve.refuse
+			s.sieve.add(k)
+			k.forget = func() { s.sieve.remove(k); forget() }
+		}
 		wrapped, entry.sender = k, k
 	} else {
 		p := &plainSocket{PacketConn: c, handle: s.handle, forget: forget}
@@ -117,6 +126,8 @@ type kernelSocket struct {
 	handle voiceHandler
 	forget func()
 	send   rawSender
+	conn   syscall.RawConn
+	family family
 
 	// Used by quic-go's reading goroutine alone.
 	buf  [2048]byte
@@ -129,7 +140,30 @@ func newKernelSocket(c *net.UDPConn, handle voiceHandler, forget func()) (*kerne
 	if err != nil {
 		return nil, err
 	}
-	return &kernelSocket{UDPConn: c, handle: handle, forget: forget, send: send}, nil
+	conn, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &kernelSocket{UDPConn: c, handle: handle, forget: forget, send: send, conn: conn}, nil
+}
+
+// family is what addresses a socket has.
+type family int
+
+const (
+	anyFamily family = iota
+	ipv4Family
+	ipv6Family
+)
+
+func familyOf(network string) family {
+	switch network {
+	case "udp4":
+		return ipv4Family
+	case "udp6":
+		return ipv6Family
+	}
+	return anyFamily
 }
 
 // ReadBatch gives quic-go one packet of QUIC's. quic-go calls it from one
@@ -140,11 +174,14 @@ func (k *kernelSocket) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if n > 0 && k.buf[0] < quicFrom {
+		if n == 0 {
+			continue
+		}
+		if k.buf[0] < quicFrom {
 			k.handle(k.buf[:n], unmap(from), time.Now())
 			continue
 		}
-		if n > 0 && !k.step.pass(k.buf[0], unmap(from), time.Now()) {
+		if !k.step.pass(k.buf[0], unmap(from), time.Now()) {
 			continue
 		}
 		m := &ms[0]

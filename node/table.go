@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,14 @@ func (t *table) byIndex(index uint32) *session {
 		return nil
 	}
 	return (*m)[index]
+}
+
+// indexes are those of all sessions.
+func (t *table) indexes() []uint32 {
+	if m := t.index.Load(); m != nil {
+		return slices.Collect(maps.Keys(*m))
+	}
+	return nil
 }
 
 // reserve gives an unused receiver index.

@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -20,10 +19,6 @@ import (
 // the same. The library's own limit is per message, so a peer could fill the
 // memory with many.
 type topicFilter struct {
-	// watching is set once, when gossip starts: what holds back a peer that
-	// floods gossip holds back one that floods anything.
-	watching atomic.Pointer[guard]
-
 	mu      sync.Mutex
 	allowed map[string]bool
 	others  map[peer.ID]map[string]bool // topics not ours, by peer
