@@ -53,10 +53,12 @@ type epochs struct {
 	// entitled are the members who were let into the epochs of the lineage,
 	// by us or by others, with the place in it from which on they were.
 	entitled map[Member]entitlement
-	// departed: somebody has gone since the last fresh epoch.
-	departed    bool
-	departedAt  time.Time // the first of them
-	departureAt time.Time // the latest
+	// Somebody who may hold a secret of the newest origin has gone, and follows
+	// any ratchet of it: witnessed, we saw it; told, others say so. With the
+	// origin this ends, but for what we saw a moment before.
+	witnessed, told bool
+	departedAt      time.Time // when we first knew of one
+	departureAt     time.Time // when we last saw one go
 	changedAt   time.Time // when the newest epoch began
 }
 
@@ -86,10 +88,14 @@ func (s *epochs) known() knownMessage {
 	if e == nil {
 		return knownMessage{}
 	}
-	return knownMessage{
+	m := knownMessage{
 		Number: e.number, OriginNumber: e.origin.Number, Removals: e.origin.Removals,
 		Commitment: e.origin.Commitment, Epoch: e.id,
 	}
+	if s.stale() {
+		m.Flags |= knownStale
+	}
+	return m
 }
 
 // message hands the newest epoch on.
@@ -98,11 +104,15 @@ func (s *epochs) message() epochMessage {
 	return epochMessage{Number: e.number, Secret: e.secret, Origin: *e.origin}
 }
 
-// mustRenew tells whether the next change has to be a fresh epoch: somebody
-// has gone who could follow a ratchet, or the ratchet is at its end.
+// stale tells whether somebody has gone who can follow ratchets of the newest
+// origin.
+func (s *epochs) stale() bool { return s.witnessed || s.told }
+
+// mustRenew tells whether the next change has to be a fresh epoch: the newest
+// is stale, or the ratchet is at its end.
 func (s *epochs) mustRenew() bool {
 	e := s.newest()
-	return e == nil || s.departed || e.steps() >= maxRatchets
+	return e == nil || s.stale() || e.steps() >= maxRatchets
 }
 
 // ratchet moves one step within the newest origin.
@@ -121,7 +131,7 @@ func (s *epochs) renew(now time.Time, delay time.Duration, fresh epochSecret, si
 	o := sign(number, parent)
 	s.descend(&o)
 	s.push(&epoch{number: number, secret: fresh, origin: &o}, now, delay)
-	s.departed = false
+	s.witnessed, s.told = false, false
 }
 
 // raise moves up to number within the newest origin, as an ADMIT says; false:
@@ -203,8 +213,11 @@ func (s *epochs) take(m *epochMessage, from Member, instance uint64, now time.Ti
 	}
 	s.push(s.fromMessage(m), now, delay)
 	s.entitle(from, instance)
-	// Its author may not have known yet of somebody's going that we know of.
-	s.departed = s.departed && now.Sub(s.departureAt) < presenceGone
+	// Its author may not have known yet of somebody's going that we saw. What
+	// others told us is of the origin before: were it kept too, a word would go
+	// round for ever.
+	s.witnessed, s.told = s.witnessed && now.Sub(s.departureAt) < presenceGone, false
+	s.departedAt = s.departureAt
 	return kind, nil
 }
 
@@ -288,17 +301,21 @@ func (s *epochs) isEntitled(m Member, instance uint64) bool {
 }
 
 // depart notes that a member has gone, who may have had the newest epoch: the
-// next change will be fresh.
-func (s *epochs) depart(m Member, now time.Time) {
+// next change will be fresh. news: that was not known before.
+func (s *epochs) depart(m Member, now time.Time) (news bool) {
 	delete(s.entitled, m)
 	if s.newest() == nil {
-		return
+		return false
 	}
-	if !s.departed {
-		s.departed, s.departedAt = true, now
+	if news = !s.stale(); news {
+		s.departedAt = now
 	}
-	s.departureAt = now
+	s.witnessed, s.departureAt = true, now
+	return news
 }
+
+// hearsay notes that somebody has gone from the newest origin, as others say.
+func (s *epochs) hearsay(now time.Time) { s.told, s.departedAt = true, now }
 
 // step is what we owe a member at the far end of a session.
 type step int

@@ -41,7 +41,7 @@ func FuzzMessage(f *testing.F) {
 	p := newProof(goldRoom(), roleInitiator, goldBinding(), goldKey(0x11))
 	fresh, later := goldEpochMessage(0), goldEpochMessage(3)
 	a := admitMessage{Number: 8, Entry: *goldEntry(f)}
-	k := knownMessage{Number: 9, OriginNumber: 7, Epoch: epochID{1}}
+	k := knownMessage{Number: 9, OriginNumber: 7, Epoch: epochID{1}, Flags: 0xfe | knownStale}
 	fuzzSeeds(f, p.appendMessage(nil), fresh.appendMessage(nil), later.appendMessage(nil), a.appendMessage(nil), k.appendMessage(nil),
 		goldEntry(f).appendMessage(nil), appendPeersMessage(nil, []mesh.Peer{{ID: goldPeer(), Addrs: []mesh.Addr{"/a", "/b"}}, {ID: goldPeer()}}))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -140,7 +140,7 @@ func TestGoldenMessages(t *testing.T) {
 		{"commitment", goldCommitHex},
 	}, goldEntryFields...))
 
-	k := knownMessage{Number: 9, OriginNumber: 7, Removals: 0x0102, Commitment: m.Origin.Commitment, Epoch: goldEpoch().id()}
+	k := knownMessage{Number: 9, OriginNumber: 7, Removals: 0x0102, Commitment: m.Origin.Commitment, Epoch: goldEpoch().id(), Flags: knownStale}
 	checkGold(t, k.appendMessage(nil), []goldField{
 		{"kind", "05"},
 		{"number", "00000009"},
@@ -148,6 +148,7 @@ func TestGoldenMessages(t *testing.T) {
 		{"removals", "0102"},
 		{"commitment", goldCommitHex},
 		{"epoch id", goldEpochIDHex},
+		{"flags", "01"},
 	})
 
 	checkGold(t, appendPeersMessage(nil, []mesh.Peer{{ID: goldPeer(), Addrs: []mesh.Addr{"/ip4/192.0.2.1", "/m"}}}), []goldField{

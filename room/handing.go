@@ -108,9 +108,13 @@ func (h *handing) takeKnown(f *far, m *knownMessage, now time.Time) {
 
 // takeEpoch takes EPOCH.
 func (h *handing) takeEpoch(f *far, m *epochMessage, now time.Time) error {
+	flags := uint8(0)
+	if f.known.Commitment == m.Origin.Commitment {
+		flags = f.known.Flags // EPOCH does not say: KNOWN did, or will
+	}
 	f.known = knownMessage{
 		Number: m.Number, OriginNumber: m.Origin.Number, Removals: m.Origin.Removals,
-		Commitment: m.Origin.Commitment, Epoch: m.Secret.id(),
+		Commitment: m.Origin.Commitment, Epoch: m.Secret.id(), Flags: flags,
 	}
 	if f.entry() == nil {
 		return nil // gone meanwhile
@@ -194,6 +198,7 @@ func (h *handing) announce(reason string, apart bool, now time.Time) {
 // tick does what is due and tells when to come again; zero: on news alone.
 func (h *handing) tick(now time.Time) time.Time {
 	h.expire(now)
+	h.heed(now)
 	h.next = time.Time{}
 	var newcomers []*far
 	for _, f := range h.fars {
@@ -274,8 +279,10 @@ func (h *handing) admit(newcomers []*far, now time.Time) {
 	switch wait := h.changedAt.Add(h.delay() / 2); {
 	case h.aloneIn():
 		newcomers = h.change(newcomers, 0, now)
-	case crowded && !h.mustRenew():
-		// they get the epoch as it is
+	case crowded && !h.witnessed:
+		// They get the epoch as it is. Whoever has gone can follow no further by
+		// that, and who says that somebody has, which may be a lie, makes no
+		// more epochs than one in a bigRoomPause.
 	case wait.After(now):
 		h.soonest(wait)
 		return

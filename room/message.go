@@ -16,7 +16,7 @@ const (
 	kindEntry = 2 // entry.go
 	kindEpoch = 3 // number u32 ‖ secret 32 ‖ origin
 	kindAdmit = 4 // number u32 ‖ origin commitment 32 ‖ entry of the newcomer
-	kindKnown = 5 // number u32 ‖ origin number u32 ‖ removals u16 ‖ origin commitment 32 ‖ epoch id 16
+	kindKnown = 5 // number u32 ‖ origin number u32 ‖ removals u16 ‖ origin commitment 32 ‖ epoch id 16 ‖ flags u8
 	kindPeers = 6 // u8 n ‖ n × (L(peer id) ‖ u8 m ‖ m × L(address))
 )
 
@@ -223,7 +223,15 @@ type knownMessage struct {
 	// Epoch names the secret. Two members with the same Number and Commitment
 	// but not the same Epoch have been lied to by whoever let one of them in.
 	Epoch epochID
+	Flags uint8 // bits that are not known here are kept and ignored
 }
+
+// knownStale is the flag of KNOWN that says: somebody who may hold a secret of
+// this origin has gone, so that the next change has to be a fresh epoch.
+const knownStale = 1
+
+// stale tells whether the sender knows of a departure from the origin it names.
+func (m *knownMessage) stale() bool { return m.Flags&knownStale != 0 }
 
 // origin is the part of the origin that m tells of, for origin.beats.
 func (m *knownMessage) origin() origin {
@@ -236,7 +244,8 @@ func (m *knownMessage) appendMessage(dst []byte) []byte {
 	dst = be.AppendUint32(dst, m.OriginNumber)
 	dst = be.AppendUint16(dst, m.Removals)
 	dst = append(dst, m.Commitment[:]...)
-	return append(dst, m.Epoch[:]...)
+	dst = append(dst, m.Epoch[:]...)
+	return append(dst, m.Flags)
 }
 
 // decodeKnown reads the body of a KNOWN.
@@ -247,6 +256,7 @@ func decodeKnown(body []byte) (m knownMessage, err error) {
 	m.Removals = r.u16()
 	r.into(m.Commitment[:])
 	r.into(m.Epoch[:])
+	m.Flags = r.u8()
 	if r.bad {
 		return knownMessage{}, errMalformed
 	}

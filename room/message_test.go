@@ -137,7 +137,7 @@ func TestAdmitAndKnown(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(gotA, a) {
 		t.Errorf("got %+v, %v", gotA, err)
 	}
-	k := knownMessage{Number: 8, OriginNumber: 5, Removals: 2, Commitment: commitment{3}, Epoch: epochID{4}}
+	k := knownMessage{Number: 8, OriginNumber: 5, Removals: 2, Commitment: commitment{3}, Epoch: epochID{4}, Flags: 0x80}
 	gotK, err := decodeKnown(append(k.appendMessage(nil)[1:], "later"...))
 	if err != nil || gotK != k {
 		t.Errorf("got %+v, %v", gotK, err)

@@ -106,6 +106,9 @@ func (r *Room) showBy(take func(*entry, time.Time) shown, e *entry) shown {
 		if before != e.Peer {
 			r.farewell(before)
 		}
+		// The instance before has gone, with its keys and with what it knew of
+		// others' going; it may go on in a copy of its home.
+		r.handing.depart(e.Member, now)
 		r.silence(e.Member)
 		r.endSessionsOf(e.Member, e, "a newer instance has come")
 		r.membersChanged()

@@ -60,14 +60,55 @@ func (h *handing) heal(now time.Time) {
 		return
 	}
 	h.healAt, h.healed = time.Time{}, now
-	h.departed = true
+	h.told = true // so the change is a fresh one
 	h.let(h.change(nil, h.delay(), now), now)
 	h.announce(reasonHealed, false, now)
 }
 
+// depart notes that a member has gone, and tells those who may not know of it:
+// who lets somebody in by a ratchet, because it came after the one that has
+// gone and never saw it, and we are dead by then.
+func (h *handing) depart(m Member, now time.Time) {
+	if h.epochs.depart(m, now) {
+		h.warn()
+	}
+}
+
+// warn tells those who have not said so themselves that our epoch is stale.
+func (h *handing) warn() {
+	e, known := h.newest(), h.known()
+	data := known.appendMessage(nil)
+	for _, f := range h.fars {
+		if f.entry() != nil && (f.known.Commitment != e.origin.Commitment || !f.known.stale()) {
+			f.send(data)
+		}
+	}
+}
+
+// heed believes far ends that our epoch is stale, and passes it on, once for
+// each origin: who lies has the next change made fresh, where else it would be
+// a ratchet, and one fresh epoch in renewAfter besides.
+func (h *handing) heed(now time.Time) {
+	e := h.newest()
+	if e == nil || h.stale() {
+		return
+	}
+	for _, f := range h.fars {
+		if !f.known.stale() || f.known.Commitment != e.origin.Commitment || f.entry() == nil {
+			continue
+		}
+		h.hearsay(now)
+		if f.known.Number-e.origin.Number < e.steps() {
+			h.answer(now) // it has been ratcheted since
+		}
+		h.warn()
+		return
+	}
+}
+
 // answer is called after a ratchet of somebody else's.
 func (h *handing) answer(now time.Time) {
-	if h.departed && h.answerAt.IsZero() {
+	if h.stale() && h.answerAt.IsZero() {
 		h.answerAt = now.Add(time.Duration(h.rank(h.newest())) * answerStep)
 	}
 }
@@ -76,7 +117,7 @@ func (h *handing) answer(now time.Time) {
 // nobody came for so long that it was not replaced by the way.
 func (h *handing) renewInTime(now time.Time) {
 	e := h.newest()
-	if e == nil || !h.departed {
+	if e == nil || !h.stale() {
 		h.answerAt = time.Time{}
 		return
 	}

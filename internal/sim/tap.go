@@ -13,7 +13,7 @@ import (
 const (
 	messageEpoch = 3
 	messageKnown = 5
-	knownLen     = 1 + 4 + 4 + 2 + 32 + 16
+	knownLen     = 1 + 4 + 4 + 2 + 32 + 16 + 1
 
 	packetVoice  = 1
 	packetReport = 2
