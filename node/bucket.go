@@ -8,7 +8,7 @@ const (
 	bucketBytes   = 1 << 20 // per second
 	bucketBurst   = 100 * time.Millisecond
 	// bucketPatience is how long a peer may stay over it: it is gone within 2 s.
-	bucketPatience = 1500 * time.Millisecond
+	bucketPatience = time.Second
 	// bucketCalm is how long nothing may be dropped for the patience to
 	// start anew.
 	bucketCalm = 500 * time.Millisecond

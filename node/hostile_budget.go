@@ -65,9 +65,12 @@ const (
 	perPrefix = 16
 
 	// A peer that has been over an allowance for floodPatience, never below it
-	// for floodCalm, floods.
+	// for floodCalm, floods; so does one that was over it, in less time, by
+	// floodAmount times what it may use at once: a machine that has no time for
+	// the attack has none to be patient with it.
 	floodPatience = 800 * time.Millisecond
 	floodCalm     = 500 * time.Millisecond
+	floodAmount   = 8
 
 	// maxWait is the longest that one read is held up.
 	maxWait = floodCalm * 4 / 5
@@ -81,6 +84,7 @@ type spending struct {
 	last      time.Time
 	overSince time.Time
 	lastOver  time.Time
+	excess    float64 // since overSince
 }
 
 // settle lets what was used fade.
@@ -91,20 +95,22 @@ func (s *spending) settle(now time.Time, a allowance) {
 	}
 }
 
-// over notes that the allowance is used up, and tells whether that is a flood.
-func (s *spending) over(now time.Time) (flood bool) {
+// over notes that n came with the allowance used up, and tells whether that is
+// a flood.
+func (s *spending) over(now time.Time, a allowance, n float64) (flood bool) {
 	if now.Sub(s.lastOver) > floodCalm {
-		s.overSince = now
+		s.overSince, s.excess = now, 0
 	}
 	s.lastOver = now
-	return now.Sub(s.overSince) >= floodPatience
+	s.excess += n
+	return now.Sub(s.overSince) >= floodPatience || s.excess >= floodAmount*a.burst
 }
 
 // take uses n if there is room for it: for what can be refused.
 func (s *spending) take(now time.Time, a allowance, n float64) (ok, flood bool) {
 	s.settle(now, a)
 	if s.used+n > a.burst {
-		return false, s.over(now)
+		return false, s.over(now, a, n)
 	}
 	s.used += n
 	return true, false
@@ -120,7 +126,7 @@ func (s *spending) spend(now time.Time, a allowance, n float64) (wait time.Durat
 		return 0, false
 	}
 	wait = min(time.Duration((s.used-a.burst)/a.rate*float64(time.Second)), maxWait)
-	flood = s.over(now)
+	flood = s.over(now, a, n)
 	s.lastOver = now.Add(wait) // that nothing comes until then is our doing
 	return wait, flood
 }

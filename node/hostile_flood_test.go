@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,14 +21,50 @@ import (
 
 var floodNetwork = node.NetworkFromSeed([32]byte{9})
 
-func honest(t *testing.T) *node.Node {
+// decisions are when a node decided to drop whom, by its log.
+type decisions struct {
+	slog.Handler
+
+	mu   sync.Mutex
+	when map[string]time.Time
+}
+
+func (d *decisions) Enabled(context.Context, slog.Level) bool { return true }
+
+func (d *decisions) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != "peer dropped" {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "peer" && d.when[a.Value.String()].IsZero() {
+			d.when[a.Value.String()] = r.Time
+		}
+		return true
+	})
+	return nil
+}
+
+// after is how long after an attack's first move it was decided; 0: never.
+func (d *decisions) after(r hostile.Report) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := d.when[r.Peer.String()]
+	if at.IsZero() {
+		return 0
+	}
+	return max(at.Sub(r.Begun), 1)
+}
+
+func honest(t *testing.T, log slog.Handler) *node.Node {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n, err := node.New(t.Context(), node.Config{
-		HostKey: key, Network: floodNetwork,
+		HostKey: key, Network: floodNetwork, Log: slog.New(log),
 		Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"},
 	})
 	if err != nil {
@@ -109,7 +146,8 @@ func TestHostileNeighbours(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short")
 	}
-	a, b := honest(t), honest(t)
+	decided := &decisions{Handler: slog.DiscardHandler, when: make(map[string]time.Time)}
+	a, b := honest(t, slog.DiscardHandler), honest(t, decided)
 	door := mesh.Door{1}
 	c := conversation{came: make(map[uint32]bool)}
 	first := make(chan mesh.Session, 1)
@@ -214,17 +252,17 @@ func TestHostileNeighbours(t *testing.T) {
 					t.Errorf("memory grew by %d KiB", grown>>10)
 				}
 				for i, r := range reports {
-					t.Log(r)
+					t.Logf("%v; decided after %v", r, decided.after(r).Round(time.Millisecond))
 					switch {
 					case errs[i] != nil:
 						t.Fatal(errs[i])
 					case r.Sent == 0:
 						t.Fatalf("%s did nothing: the test tests nothing", r.Attack)
 					case slices.Contains(bounded, r.Attack):
-					case r.Dropped == 0:
-						t.Errorf("never dropped: %v", r)
-					case r.Dropped.Seconds() > 2*slow:
-						harm = append(harm, fmt.Sprintf("not dropped within 2 s: %v", r))
+					case decided.after(r) == 0 || r.Dropped == 0:
+						t.Errorf("never dropped: %v, decided after %v", r, decided.after(r))
+					case decided.after(r) > 2*time.Second:
+						harm = append(harm, fmt.Sprintf("not decided to drop within 2 s, but %v: %v", decided.after(r), r))
 					case r.Returned > 0:
 						t.Errorf("it came back: %v", r)
 					}

@@ -59,10 +59,16 @@ const (
 	refuseWindow = 100 * time.Millisecond
 	refuseSource = 100
 	refuseAll    = 1000
+	// refuseMember is that of an address that somebody is connected from. What
+	// he sends may be honest, or a flood that the guard will drop him for, once
+	// it has gone on for floodPatience: QUIC slows down for what is refused, and
+	// is not to be cut off by it.
+	refuseMember = 3000
 
-	// barFor is how long a source is barred. Then it may fill the window again,
-	// if it still floods.
-	barFor = time.Second
+	// barFor is how long a source is barred, barMemberFor for how long one is
+	// that is connected. Then it may fill the window again, if it still floods.
+	barFor       = time.Second
+	barMemberFor = floodCalm / 2
 
 	maxBars = 32 // sources of one class; more, and all are barred
 	// maxFiltered is how many addresses that are connected the filter tells
@@ -152,14 +158,17 @@ func (s *sieve) refuse(c packetClass, from netip.AddrPort, now time.Time) {
 	if n, listed := r.by[source]; listed || len(r.by) < refuseAll {
 		r.by[source] = n + 1
 	}
-	until := now.Add(barFor)
+	until, most := now.Add(barFor), refuseSource
+	if c == memberPacket {
+		until, most = now.Add(barMemberFor), refuseMember
+	}
 	switch {
-	case r.by[source] == refuseSource && len(s.barred.by[c]) < maxBars:
+	case r.by[source] == most && len(s.barred.by[c]) < maxBars:
 		if s.barred.by[c] == nil {
 			s.barred.by[c] = make(map[netip.AddrPort]time.Time)
 		}
 		s.barred.by[c][source] = until
-		r.all -= refuseSource
+		r.all -= most
 	case r.all == refuseAll && c != memberPacket: // those bar nobody else
 		s.barred.all[c] = until
 	default:

@@ -58,6 +58,13 @@ func TestSpending(t *testing.T) {
 			t.Errorf("a flood is called one after %v", floodAt)
 		}
 	}
+	// Much at once is one at once, however long it takes to look at it.
+	var fast spending
+	for i := range 1000 {
+		if _, flood := fast.take(epoch, a, 1); flood != (i+1 >= (1+floodAmount)*20) {
+			t.Fatalf("after %d at once: flood %v", i+1, flood)
+		}
+	}
 	// Bursts beyond the allowance, with pauses, are no flood.
 	var s spending
 	for i := range 50 {

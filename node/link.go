@@ -204,8 +204,8 @@ func (l *link) overLimit(abusive bool) {
 	l.stats.droppedReceiving.Add(1)
 	if abusive {
 		l.noTake.Store(true)
-		l.session.node.Penalise(l.session.Peer(), "packets over the limit")
 		l.session.end(errAbuse, 0, false)
+		l.session.node.drop(l.session.remote, "packets over the limit")
 	}
 }
 

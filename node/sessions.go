@@ -255,9 +255,6 @@ func (n *Node) removeSession(s *session) {
 		n.host.ConnManager().Unprotect(s.remote, protectTag)
 	}
 	n.sieve.sessionsChanged()
-	if errors.Is(s.Err(), errAbuse) && !n.guard.shunned(s.remote, time.Now()) {
-		n.drop(s.remote, "packets over the limit")
-	}
 }
 
 func (n *Node) sessionOf(index uint32) *session { return n.table.byIndex(index) }

@@ -48,7 +48,9 @@ type Target struct {
 // Report is what came of one attack.
 type Report struct {
 	Attack string
-	Sent   int // datagrams, streams or messages, as the attack has it
+	Peer   mesh.PeerID // whom the target saw
+	Begun  time.Time   // the attack's first move; zero if there was none
+	Sent   int         // datagrams, streams or messages, as the attack has it
 	// Dropped is how long after the attack's first move the last connection to
 	// the target was gone (for an attack by a session: the session); 0 if it
 	// never was, or if the attack has none.
@@ -134,9 +136,15 @@ func Run(ctx context.Context, name, bind string, target Target) (Report, error) 
 	err = do(ctx, a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := Report{Attack: name, Sent: int(a.sent.Load()), Returned: a.returned, Answers: int(a.answers.Load())}
+	r := Report{
+		Attack: name, Peer: mesh.PeerIDOf(a.raw.Public().(ed25519.PublicKey)),
+		Sent: int(a.sent.Load()), Returned: a.returned, Answers: int(a.answers.Load()),
+	}
+	if ns := a.begun.Load(); ns > 0 {
+		r.Begun = time.Unix(0, ns)
+	}
 	if !a.gone.IsZero() {
-		r.Dropped = a.gone.Sub(time.Unix(0, a.begun.Load()))
+		r.Dropped = a.gone.Sub(r.Begun)
 	}
 	if err != nil && ctx.Err() == nil && a.gone.IsZero() {
 		return r, fmt.Errorf("attack %q: %w", name, err)
