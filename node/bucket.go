@@ -9,6 +9,10 @@ const (
 	bucketBurst   = 100 * time.Millisecond
 	// bucketPatience is how long a peer may stay over it: it is gone within 2 s.
 	bucketPatience = time.Second
+	// bucketAmount is how many packets over it end that patience: more than may
+	// have waited in a socket's buffer (7 MB, where the kernel allows it) while
+	// this machine was asleep.
+	bucketAmount = 20_000
 	// bucketCalm is how long nothing may be dropped for the patience to
 	// start anew.
 	bucketCalm = 500 * time.Millisecond
@@ -20,11 +24,12 @@ type bucket struct {
 	packets, bytes float64 // spent, in units of the limits above
 	overSince      time.Time
 	lastDrop       time.Time
+	dropped        int // since overSince
 }
 
 // take asks for one packet of n bytes that arrived at now. ok is false if it
 // must be dropped; abusive tells that the peer has been over the limit for
-// bucketPatience and the session must end.
+// bucketPatience, or by bucketAmount, and the session must end.
 func (b *bucket) take(now time.Time, n int) (ok, abusive bool) {
 	if d := now.Sub(b.last); d > 0 {
 		b.packets = max(0, b.packets-bucketPackets*d.Seconds())
@@ -38,8 +43,9 @@ func (b *bucket) take(now time.Time, n int) (ok, abusive bool) {
 		return true, false
 	}
 	if now.Sub(b.lastDrop) > bucketCalm {
-		b.overSince = now
+		b.overSince, b.dropped = now, 0
 	}
 	b.lastDrop = now
-	return false, now.Sub(b.overSince) >= bucketPatience
+	b.dropped++
+	return false, now.Sub(b.overSince) >= bucketPatience || b.dropped >= bucketAmount
 }

@@ -52,7 +52,7 @@ var (
 	otherAllowance = stepAllowance{one: allowance{rate: 128, burst: 128}, all: allowance{rate: 512, burst: 512}}
 	// Whoever is connected may send junk from where he is connected, too. All
 	// that a peer is allowed to bring, 2 MiB/s, is 1,700 packets.
-	memberAllowance = stepAllowance{one: allowance{rate: 8192, burst: 8192}, all: allowance{rate: 16_384, burst: 16_384}}
+	memberAllowance = stepAllowance{one: allowance{rate: 8192, burst: 512}, all: allowance{rate: 16_384, burst: 4096}}
 )
 
 // pass tells whether a QUIC packet may go on to quic-go.

@@ -59,16 +59,15 @@ const (
 	refuseWindow = 100 * time.Millisecond
 	refuseSource = 100
 	refuseAll    = 1000
-	// refuseMember is that of an address that somebody is connected from. What
-	// he sends may be honest, or a flood that the guard will drop him for, once
-	// it has gone on for floodPatience: QUIC slows down for what is refused, and
-	// is not to be cut off by it.
-	refuseMember = 3000
+	// refuseMember is that of an address that somebody is connected from, on top
+	// of the 8,192 a second that pass: QUIC slows down before.
+	refuseMember = 500
 
-	// barFor is how long a source is barred, barMemberFor for how long one is
-	// that is connected. Then it may fill the window again, if it still floods.
+	// barFor is how long a source is barred. Then it may fill the window again,
+	// if it still floods. One that is connected is barred for less than what
+	// counts as a pause: the guard is to see that its streams go on and on.
 	barFor       = time.Second
-	barMemberFor = floodCalm / 2
+	barMemberFor = floodCalm * 4 / 5
 
 	maxBars = 32 // sources of one class; more, and all are barred
 	// maxFiltered is how many addresses that are connected the filter tells

