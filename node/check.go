@@ -79,9 +79,13 @@ const (
 	// doubtLate is how late an answer must be to count as missing, beyond the
 	// round trip, doubtChance how likely that many may be missing by chance
 	// for the path to be doubted, and doubtAsks bounds how many that is.
-	doubtLate   = 50 * time.Millisecond
-	doubtChance = 0.01
-	doubtAsks   = 12
+	doubtLate = 50 * time.Millisecond
+	// doubtSilence is how long nothing at all may have been answered for the
+	// path to be doubted: answers that come later and later, but come, are a
+	// queue, and to send by a second path too would feed it.
+	doubtSilence = 2*checkTalk + doubtLate/2
+	doubtChance  = 0.01
+	doubtAsks    = 12
 )
 
 // checker asks over one path and judges it. Its state is small, and it reads
@@ -210,6 +214,9 @@ func (c *checker) doubted(now time.Time) bool {
 	defer c.state.Unlock()
 	if c.answerAt.IsZero() || c.bad {
 		return true
+	}
+	if now.Sub(c.answerAt) < doubtSilence {
+		return false
 	}
 	enough := 2
 	if c.missing > 0.1 {

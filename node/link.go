@@ -125,10 +125,10 @@ func (l *link) sendDatagram(w *way, kind byte, payload []byte) error {
 	defer l.out.mu.Unlock()
 	if kind == typePacket {
 		l.meter.packets++
-		l.meter.bytes += uint64(len(payload))
 		if !l.rate.take(time.Now(), len(payload)) {
 			return errHeld
 		}
+		l.meter.bytes += uint64(len(payload))
 	}
 	b, err := l.out.seal(kind, payload)
 	if err != nil {
@@ -250,11 +250,20 @@ func (l *link) takeCheck(b []byte, arrival time.Time) {
 func (l *link) observe(got tally, rtt time.Duration, now time.Time) {
 	l.out.mu.Lock()
 	sample, full := l.meter.add(got, rtt, now)
-	if full {
-		l.rate.observe(now, sample)
-	}
-	opened := l.rate.broken(now)
+	queued := full && l.rate.queue(now, sample)
+	opened := false
 	l.out.mu.Unlock()
+	if full {
+		common, own, anew := l.session.node.shared.observe(now, l, sample, queued)
+		l.out.mu.Lock()
+		l.rate.common = common
+		l.rate.observe(now, sample, own)
+		if anew {
+			l.rate.forgetBase()
+		}
+		opened = l.rate.broken(now)
+		l.out.mu.Unlock()
+	}
 	if opened {
 		l.session.kick()
 	}

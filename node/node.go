@@ -70,8 +70,9 @@ type Node struct {
 	closeOnce sync.Once
 	closeErr  error
 
-	table table
-	stats nodeCounters
+	table  table
+	stats  nodeCounters
+	shared sharedRate // of all links
 
 	life    sync.Mutex // guards closing against goTracked
 	closing bool

@@ -199,7 +199,7 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 		good, _ = s.link.checks.judge(now)
 		every := s.link.checks.pace(now)
 		switch {
-		case good && st.talking && s.carriers&(onQUIC|onTCP) != 0:
+		case good && st.talking && s.carriers&(onQUIC|onTCP) != 0 && !s.link.queued():
 			every = min(every, checkTalk)
 		case st.talking:
 			every = min(every, checkFast) // the rate control lives on answers

@@ -67,10 +67,12 @@ func drive(c *rateControl, b *bottleneck, from time.Time, d time.Duration, size,
 		voice := func() {
 			p.wanted++
 			m.packets++
-			m.bytes += uint64(size)
 			if !c.take(now, size) {
 				p.dropped++
-			} else if wait, ok := send(size); ok {
+				return
+			}
+			m.bytes += uint64(size)
+			if wait, ok := send(size); ok {
 				p.delivered += size
 				if now.Sub(from) > d/2 {
 					p.worst = max(p.worst, wait)
@@ -85,7 +87,7 @@ func drive(c *rateControl, b *bottleneck, from time.Time, d time.Duration, size,
 			wait, ok := send(checkLen)
 			if ok && b.dice.Float64() >= b.loss {
 				if s, full := m.add(got, 2*b.oneWay+wait, now); full {
-					c.observe(now, s)
+					c.observe(now, s, c.queue(now, s))
 				}
 			}
 		}
@@ -169,7 +171,7 @@ func TestBreakerOnLink(t *testing.T) {
 						t.Error("it never opens")
 						break
 					}
-					l.rate.observe(now, rateSample{elapsed: time.Second, rtt: time.Second, loss: 0.5, packets: 50, bytes: 10000})
+					l.rate.observe(now, rateSample{elapsed: time.Second, rtt: time.Second, loss: 0.5, packets: 50, bytes: 10000}, false)
 				}
 				l.out.mu.Unlock()
 				inside(p.a).kick()

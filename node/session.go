@@ -161,7 +161,7 @@ func (s *session) OnPath(f func(mesh.Path, bool)) {
 }
 
 // Stats counts the link's packets.
-func (s *session) Stats() mesh.LinkStats { return s.link.stats.snapshot() }
+func (s *session) Stats() mesh.LinkStats { return s.link.snapshot(time.Now()) }
 
 // Done is closed when the session has ended.
 func (s *session) Done() <-chan struct{} { return s.done }
