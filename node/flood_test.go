@@ -36,29 +36,80 @@ func delays(from mesh.Session, k *talk, d time.Duration) time.Duration {
 	return took[len(took)*99/100]
 }
 
+// floodPerSecond is what one flood of TestFloodsBesideTalk sends: attackers,
+// attacked and all else of the test share two cores. TestFloods of the lab
+// floods from a process of its own, and with -floods.rate 0 by all that the
+// machine sends.
+const floodPerSecond = 10_000
+
 // TestFloodsBesideTalk: what a connected peer and a stranger can send harms
-// neither memory nor the talk of two others, and who floods with what opens is
-// gone within 2 s.
+// neither memory nor the talk of two others: 99 of 100 packets take no more
+// than 20 ms longer, and who floods with what opens is gone within 2 s.
 func TestFloodsBesideTalk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short")
 	}
-	a, b, bad := startNode(t, loopback(t)), startNode(t, loopback(t)), startNode(t, loopback(t))
+	a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
 	from, to := silent(t, a, b)
 	var k talk
 	k.listen(to)
 	from.Start(func([]byte) {}, nil)
+	byDatagrams(t, from)
+	for _, f := range []struct {
+		name string
+		// of the datagrams of a peer who is connected, one that was sent and one
+		// that is to be
+		next func(old []byte, seal func() []byte) func() []byte
+		ends bool // the session
+	}{
+		{name: "unknown index", next: func(old []byte, _ func() []byte) func() []byte {
+			unknown := bytes.Clone(old)
+			binary.BigEndian.PutUint32(unknown[1:], 1)
+			return func() []byte { return unknown }
+		}},
+		{name: "known index, forged", next: func(old []byte, _ func() []byte) func() []byte {
+			forged := bytes.Clone(old)
+			forged[len(forged)-1] ^= 1
+			return func() []byte { return forged }
+		}},
+		{name: "replayed from another address", next: func(old []byte, _ func() []byte) func() []byte {
+			return func() []byte { return old }
+		}},
+		{name: "authentic, from another address", ends: true, next: func(_ []byte, seal func() []byte) func() []byte {
+			return seal
+		}},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			// What other programs of a busy machine take from the talk comes and
+			// goes: what is the flood's is there each time.
+			var worse time.Duration
+			for range 5 {
+				if worse = floodOnce(t, b, from, &k, f.next, f.ends); worse <= 20*time.Millisecond {
+					return
+				}
+			}
+			t.Errorf("each time: the p99 of the talk rose by %v and more (a second is a packet lost)", worse)
+		})
+	}
+	if err := to.Err(); err != nil {
+		t.Errorf("the honest session ended: %v", err)
+	}
+}
+
+// floodOnce floods b from a stranger's address with what somebody who is
+// connected sends, and tells by how much the p99 of the talk rose.
+func floodOnce(t *testing.T, b *Node, from mesh.Session, k *talk, next func([]byte, func() []byte) func() []byte, ends bool) time.Duration {
+	t.Helper()
+	bad := startNode(t, loopback(t))
 	flooder := openPair(t, bad, b)
-	eventually(t, "datagrams", func() bool { p, _ := flooder.a.Path(); return p.Carrier == mesh.Datagram && p.RTT > 0 })
-	quiet := delays(from, &k, time.Second)
-	target := inside(flooder.a).link.way.Load().to
+	target := byDatagrams(t, flooder.a).to
 	stranger, err := net.Dial("udp4", target.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stranger.Close()
+	defer func() { _ = stranger.Close() }()
 	l := inside(flooder.a).link
-	real := func() []byte {
+	seal := func() []byte {
 		l.out.mu.Lock()
 		defer l.out.mu.Unlock()
 		sealed, err := l.out.seal(typePacket, make([]byte, 200))
@@ -67,76 +118,52 @@ func TestFloodsBesideTalk(t *testing.T) {
 		}
 		return bytes.Clone(sealed)
 	}
-	old := real()
-	forged := bytes.Clone(old)
-	forged[len(forged)-1] ^= 1
-	unknown := bytes.Clone(old)
-	binary.BigEndian.PutUint32(unknown[1:], 1)
-	for _, f := range []struct {
-		name string
-		next func() []byte
-	}{
-		{"unknown index", func() []byte { return unknown }},
-		{"known index, forged", func() []byte { return forged }},
-		{"replayed from another address", func() []byte { return old }},
-		{"authentic, from another address", real},
-	} {
-		attempt := func() time.Duration {
-			runtime.GC()
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			stop := make(chan struct{})
-			begun := time.Now()
-			var wg sync.WaitGroup
-			sent := 0
-			wg.Go(func() { // about 40,000 a second
-				for n := 0; n < 100_000; n += 40 {
-					select {
-					case <-stop:
-						sent = n
-						return
-					default:
-					}
-					for range 40 {
-						_, _ = stranger.Write(f.next())
-					}
-					time.Sleep(time.Millisecond)
-				}
-			})
-			flooded := delays(from, &k, 1900*time.Millisecond)
-			close(stop)
-			wg.Wait()
-			runtime.GC()
-			runtime.ReadMemStats(&after)
-			grown := int64(after.HeapInuse+after.StackInuse) - int64(before.HeapInuse+before.StackInuse)
-			t.Logf("%s: %d datagrams in %v, p99 %v (before: %v), memory %+d KiB", f.name, sent,
-				time.Since(begun).Round(time.Millisecond), flooded, quiet, grown>>10)
-			if grown > 32<<20 {
-				t.Errorf("%s: memory grew by %d KiB", f.name, grown>>10)
+	send := next(seal(), seal)
+	quiet := delays(from, k, time.Second)
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	stop := make(chan struct{})
+	sent, begun := 0, time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for tick := time.NewTicker(time.Millisecond); ; {
+			select {
+			case <-stop:
+				tick.Stop()
+				return
+			case <-tick.C:
 			}
-			return flooded
+			for most := int(floodPerSecond * time.Since(begun).Seconds()); sent < most; sent++ {
+				_, _ = stranger.Write(send())
+			}
 		}
-		// A second stands for a packet that is lost. By how much a flood may
-		// delay the others, 20 ms, TestFloods of the lab holds: here all are on
-		// two cores, with whatever else the machine does.
-		least := attempt()
-		for try := 1; try < 3 && least >= time.Second; try++ {
-			least = min(least, attempt())
-		}
-		if least >= time.Second {
-			t.Errorf("%s: over 1 %% of the talk was lost", f.name)
-		}
-		if w := inside(flooder.b).link.datagrams.Load(); w != nil && w.to.String() == stranger.LocalAddr().String() {
-			t.Errorf("%s: we send to the stranger", f.name)
-		}
+	})
+	flooded := delays(from, k, 2500*time.Millisecond)
+	close(stop)
+	wg.Wait()
+	took := time.Since(begun)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	grown := int64(after.HeapInuse+after.StackInuse) - int64(before.HeapInuse+before.StackInuse)
+	t.Logf("%.0f datagrams a second, p99 %v (before: %v), memory %+d KiB", float64(sent)/took.Seconds(), flooded, quiet, grown>>10)
+	if grown > 32<<20 {
+		t.Errorf("memory grew by %d KiB", grown>>10)
 	}
-	eventually(t, "the flooder's session is gone", func() bool { return flooder.b.Err() != nil })
-	if !errors.Is(flooder.b.Err(), errAbuse) {
-		t.Errorf("it ended with %v", flooder.b.Err())
+	if w := inside(flooder.b).link.datagrams.Load(); w != nil && w.to.String() == stranger.LocalAddr().String() {
+		t.Error("we send to the stranger")
 	}
-	select {
-	case <-to.Done():
-		t.Error("the honest session ended")
-	default:
+	if ends {
+		select {
+		case <-flooder.b.Done():
+		case <-time.After(patience):
+			t.Fatal("the flooder's session goes on")
+		}
+		if !errors.Is(flooder.b.Err(), errAbuse) {
+			t.Errorf("it ended with %v", flooder.b.Err())
+		}
+	} else if flooder.b.Err() != nil {
+		t.Errorf("a session ended for what a stranger sent: %v", flooder.b.Err())
 	}
+	return flooded - quiet
 }

@@ -150,6 +150,9 @@ func (s *sieve) refuse(c packetClass, from netip.AddrPort, now time.Time) {
 		}
 	}
 	r, source := &s.refused[c], barOf(c, from)
+	if now.Before(s.barred.by[c][source]) {
+		return // it had sent this before
+	}
 	if r.by == nil {
 		r.by = make(map[netip.AddrPort]int)
 	}
@@ -280,23 +283,30 @@ func (s *sieve) install() {
 	if len(s.sockets) == 0 {
 		return
 	}
-	r := &rules{indexes: s.indexes()}
-	slices.Sort(r.indexes)
-	known := s.known()
-	if len(known) <= maxFiltered {
-		for a := range known {
-			r.known = append(r.known, a)
-		}
-		for c := range r.barred {
-			for source := range s.barred.by[c] {
-				r.barred[c] = append(r.barred[c], source)
-			}
-			r.closed[c] = !s.barred.all[c].IsZero()
-		}
-	}
+	r := s.rules()
 	for k := range s.sockets {
 		k.filter(r)
 	}
+}
+
+// rules are those of now. mu must be held.
+func (s *sieve) rules() *rules {
+	r := &rules{indexes: s.indexes()}
+	slices.Sort(r.indexes)
+	known := s.known()
+	if len(known) > maxFiltered {
+		return r
+	}
+	for a := range known {
+		r.known = append(r.known, a)
+	}
+	for c := range r.barred {
+		for source := range s.barred.by[c] {
+			r.barred[c] = append(r.barred[c], source)
+		}
+		r.closed[c] = !s.barred.all[c].IsZero()
+	}
+	return r
 }
 
 // simpler are the rules to fall back on where the kernel finds these too many

@@ -240,3 +240,70 @@ func TestFilterTooLong(t *testing.T) {
 		t.Errorf("with rules for too many sessions came %v", came)
 	}
 }
+
+// TestSieve: what is refused now and then is read; what is a flood is not, and
+// bars nobody else; and no bar is for ever.
+func TestSieve(t *testing.T) {
+	stranger := netip.MustParseAddrPort("44.0.0.1:9")
+	neighbour := netip.MustParseAddrPort("44.0.0.2:9")
+	member := netip.MustParseAddrPort("44.0.0.3:9")
+	of := func(i int) netip.AddrPort { // many sources
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{45, 0, byte(i >> 8), byte(i)}), 9)
+	}
+	for _, c := range []struct {
+		name    string
+		class   packetClass
+		each    int // refused
+		every   time.Duration
+		from    func(i int) netip.AddrPort
+		barred  bool // stranger
+		closed  bool
+		oneToo  bool // the member, as such
+		notMuch bool // whatever else: all is open
+	}{
+		{name: "now and then", each: 2000, every: 2 * time.Millisecond, from: func(int) netip.AddrPort { return stranger }, notMuch: true},
+		{name: "a flood", each: refuseSource, every: 10 * time.Microsecond, from: func(int) netip.AddrPort { return stranger }, barred: true},
+		{name: "a longer one", each: 5 * refuseAll, every: 10 * time.Microsecond, from: func(int) netip.AddrPort { return stranger }, barred: true},
+		{name: "of many, slow", class: firstPacket, each: 2000, every: 200 * time.Microsecond, from: of, notMuch: true},
+		{name: "of many", class: firstPacket, each: refuseAll, every: 10 * time.Microsecond, from: of, closed: true},
+		{name: "of a member", class: memberPacket, each: refuseMember, every: 10 * time.Microsecond, from: func(int) netip.AddrPort { return member }, oneToo: true},
+		{name: "of all members", class: memberPacket, each: 20_000, every: 10 * time.Microsecond, from: of, notMuch: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			known := map[netip.AddrPort]bool{member: true}
+			s := sieve{
+				run:     func(func()) bool { return true }, // settled by hand
+				indexes: func() []uint32 { return []uint32{7} },
+				known:   func() map[netip.AddrPort]bool { return known },
+			}
+			s.add(newSieved(t, "udp4", "127.0.0.1").socket)
+			now := epoch
+			for i := range c.each {
+				s.refuse(c.class, c.from(i), now)
+				now = now.Add(c.every)
+			}
+			check := func(barred, closed, oneToo bool) {
+				t.Helper()
+				r := s.rules()
+				// The class alone, the source alone, and never who is connected.
+				for class := range memberPacket {
+					if got := r.open(class, stranger); got != (class != c.class || !barred && !closed) {
+						t.Errorf("class %d of the one who floods: open %v", class, got)
+					}
+					if got := r.open(class, neighbour); got != (class != c.class || !closed) {
+						t.Errorf("class %d of his neighbour: open %v", class, got)
+					}
+				}
+				if !r.open(voicePacket, member) || r.admits([]byte{0x41, 0}, member) == oneToo {
+					t.Errorf("the member: voice open %v, QUIC open %v", r.open(voicePacket, member), r.admits([]byte{0x41, 0}, member))
+				}
+			}
+			check(c.barred, c.closed, c.oneToo)
+			if s.lifting == c.notMuch {
+				t.Errorf("somebody waits for the end of a bar: %v", s.lifting)
+			}
+			s.barred.settle(now.Add(barFor))
+			check(false, false, false)
+		})
+	}
+}
