@@ -13,13 +13,13 @@ import (
 //	  1. a queue stands: the least RTT of the sample is 50 ms above the path's
 //	     own, and more than the RTTs of the sample differ
 //	       -> 85 % of what arrives
-//	  2. it stands for 8 s, or 2 s where we had sent as much without one: it is
+//	  2. it stands for 5 s, or 2 s where we had sent as much without one: it is
 //	     others' too
 //	       -> no less than a TCP would get at what it loses (RFC 5348 section 1),
 //	     up to rateFloor for one link
 //	  3. no queue, but over 10 % lost: what is sent, less half of the loss, and
 //	     no less than rateFloor: loss alone is mostly radio, and repair answers it
-//	  4. else more: 8 % a second, and 1 % where the last queue began
+//	  4. else more: 8 % a second, and 2 % where the last queue began
 //	  5. breaker: ten times what TCP would get, for 10 s -> no datagrams for a minute
 //
 // Steps 1, 3 and 4 are those of draft-ietf-rmcat-gcc-02 sections 5.5 and 6, with a
@@ -46,8 +46,8 @@ const (
 	rateLossy   = 0.1
 	rateGrowth  = 0.08  // a second
 	rateStep    = 8_000 // bytes per second, each second, from rateFloor on
-	rateStepLow = 1_000 // the same below it, where a step of repair is 5,000
-	rateNear    = 0.01  // a second, from kneeFrom to kneeTo of what arrived when the last queue stood
+	rateStepLow = 2_000 // the same below it, where a step of repair is 5,000
+	rateNear    = 0.02  // a second, from kneeFrom to kneeTo of what arrived when the last queue stood
 	kneeFrom    = 0.9
 	kneeTo      = 1.1
 	// A queue that began while we sent no more than provenFor of what had gone
@@ -56,7 +56,7 @@ const (
 	provenFor  = 1.1
 	rateForget = 0.98 // of what is proven, per sample
 	rateRival  = 2 * time.Second
-	rateOurs   = 8 * time.Second
+	rateOurs   = 5 * time.Second
 
 	rateSmooth   = 8      // samples that losses are smoothed over
 	rateSegment  = 1460.0 // bytes of a TCP segment
@@ -124,7 +124,7 @@ func (b *budget) observe(now time.Time, s rateSample, sent float64, queued bool)
 	faster := next + (next*rateGrowth+rateStepLow)*seconds
 	switch arrives := sent * (1 - excess); {
 	case queued && now.Sub(b.queued) >= b.rivalAfter():
-		next = max(min(next, rateBackOff*arrives), min(faster, tcpRate(b.excess, s.rtt), max(b.fair, rateFloor)))
+		next = max(min(next, rateBackOff*arrives), min(max(faster, b.proven), tcpRate(b.excess, s.rtt), max(b.fair, rateFloor)))
 		b.knee = 0
 	case queued:
 		b.knee = arrives

@@ -22,11 +22,18 @@ type wish struct {
 	// For how long it stays with thin at least, and until when.
 	hold  time.Duration
 	until time.Time
+	short time.Time // since when its own path cannot carry base; zero: it can
 }
 
 const (
 	// allotEvery is how often the way out is divided anew at most.
 	allotEvery = 20 * time.Millisecond
+	// thinAfter is for how long there must be too little for base where over
+	// thinLoss is lost, and thinLater where less is: a download that begins
+	// makes a queue, too, and node finds out within 5 s that it is not ours.
+	thinAfter = 4 * time.Second
+	thinLater = 10 * time.Second
+	thinLoss  = 0.03
 	// thinBack is how much more than base must fit for a link to leave thin,
 	// and thinHold how long it stays at least: twice as long each time that it
 	// comes back within thinAgain, up to thinHoldMost.
@@ -60,7 +67,8 @@ func newWish(r *Repair, depth int, path mesh.Path, stats *mesh.LinkStats) (w wis
 func (p *plane) allot(now time.Time, l *link, w wish, shared uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w.hold, w.until = l.wish.hold, l.wish.until
+	w.hold, w.until, w.short = l.wish.hold, l.wish.until, l.wish.short
+	w.short = since(w.short, now, w.most < p.cost(FlowBase, 0))
 	l.wish = w
 	if shared == 0 {
 		depth, thin := p.own(now, l)
@@ -80,7 +88,7 @@ func (p *plane) own(now time.Time, l *link) (depth int, thin bool) {
 	if l.wantThin.Load() {
 		thin = now.Before(l.wish.until) || l.wish.most < thinBack*base
 	} else {
-		thin = l.wish.most < base
+		thin = lasts(l.wish.short, now, l.wish.left[0])
 	}
 	flow, depth := FlowBase, l.wish.depth
 	if thin {
@@ -96,6 +104,7 @@ func (p *plane) own(now time.Time, l *link) (depth int, thin bool) {
 type share struct {
 	depth int
 	thin  bool
+	back  bool // thin, but by its own path it need not be
 }
 
 // divide gives each link what its own path bears, less what all together have
@@ -106,6 +115,9 @@ func (p *plane) divide(now time.Time, shared float64) {
 	for _, l := range p.links {
 		s := share{}
 		s.depth, s.thin = p.own(now, l)
+		if l.wantThin.Load() && !s.thin { // it may come back, where there is room
+			s.depth, s.thin, s.back = min(s.depth, thinDepth), true, true
+		}
 		total += p.cost(s.flow(), s.depth)
 		p.shares = append(p.shares, s)
 	}
@@ -126,6 +138,7 @@ func (p *plane) divide(now time.Time, shared float64) {
 		total += p.cost(s.flow(), s.depth-1) - p.cost(s.flow(), s.depth)
 		s.depth--
 	}
+	p.short = since(p.short, now, total > shared)
 	for total > shared { // the one that loses most would have the least of base
 		worst, at := -1.0, -1
 		for i, s := range p.shares {
@@ -133,15 +146,43 @@ func (p *plane) divide(now time.Time, shared float64) {
 				worst, at = lost, i
 			}
 		}
-		if at < 0 {
+		if at < 0 || !lasts(p.short, now, worst) {
 			break
 		}
 		p.shares[at].thin = true
 		total += p.cost(FlowThin, 0) - p.cost(FlowBase, 0)
 	}
+	for i := range p.shares {
+		s := &p.shares[i]
+		more := p.cost(FlowBase, 0) - p.cost(FlowThin, s.depth)
+		if s.back && total+more <= shared {
+			s.depth, s.thin = 0, false
+			total += more
+		}
+	}
 	for i, l := range p.links {
 		l.give(now, p.shares[i].depth, p.shares[i].thin)
 	}
+}
+
+// since is when something began that lasts at now; zero while it does not hold.
+func since(began, now time.Time, holds bool) time.Time {
+	switch {
+	case !holds:
+		return time.Time{}
+	case began.IsZero():
+		return now
+	}
+	return began
+}
+
+// lasts tells that a shortage lasts for long enough where so much is lost.
+func lasts(short, now time.Time, loss float64) bool {
+	enough := thinLater
+	if loss > thinLoss {
+		enough = thinAfter
+	}
+	return !short.IsZero() && now.Sub(short) >= enough
 }
 
 func (s share) flow() int {

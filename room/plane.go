@@ -67,6 +67,7 @@ type plane struct {
 	sent       [flows]sentFrames
 	allotted   time.Time // when the way out was divided (allot.go)
 	shares     []share
+	short      time.Time // since when there is too little for base on all links
 	frame      Frame
 	packet     voicePacket
 	out        [maxDepth + 1][mesh.MaxPacket]byte

@@ -71,6 +71,7 @@ const (
 	frameExpected = 1 << iota // both were here, in one part of the network
 	frameFirst                // heard, the first copy
 	frameRepaired             // heard, a copy that was sent again
+	frameThin                 // heard in the thin flow
 )
 
 func (w *Window) pair(from, to int) *Pair {
@@ -82,12 +83,12 @@ func (w *Window) pair(from, to int) *Pair {
 	return p
 }
 
-// mark notes one thing of a frame, and tells whether it was noted before.
+// mark notes something of a frame, and tells whether it was noted before.
 func (p *Pair) mark(number uint32, what uint8) (again bool) {
 	for uint32(len(p.frames)) <= number {
 		p.frames = append(p.frames, 0)
 	}
-	again = p.frames[number]&what != 0
+	again = p.frames[number]&what == what
 	p.frames[number] |= what
 	return again
 }
@@ -100,12 +101,16 @@ type Heard struct {
 	Lost     int // not heard
 	Gaps     int // runs of lost frames
 	Longest  int // of these runs, in frames
+	Thin     int // heard in the thin flow
 }
 
 // Heard counts what was expected and heard.
 func (p *Pair) Heard() (h Heard) {
 	run := 0
 	for _, f := range p.frames {
+		if f&(frameExpected|frameThin) == frameExpected|frameThin {
+			h.Thin++
+		}
 		switch {
 		case f&frameExpected == 0:
 			continue
@@ -137,6 +142,7 @@ func (w *Window) All() (h Heard, first, anyCopy Delays) {
 		h.Repaired += one.Repaired
 		h.Lost += one.Lost
 		h.Gaps += one.Gaps
+		h.Thin += one.Thin
 		h.Longest = max(h.Longest, one.Longest)
 		first.addAll(&p.First)
 		anyCopy.addAll(&p.Any)
@@ -159,8 +165,10 @@ func (ws *windows) begin(name string, at time.Duration) {
 
 // A spoken frame names itself, in place of Opus.
 const (
-	frameBytes = 80 // 32 kbit/s
-	frameEvery = 20 * time.Millisecond
+	frameBytes   = 80 // 32 kbit/s
+	frameEvery   = 20 * time.Millisecond
+	frameSamples = 960
+	thinBytes    = 120 // 24 kbit/s in 40 ms
 )
 
 // spoken is what stands in a frame.
@@ -181,7 +189,7 @@ func (s *spoken) encode(to []byte) {
 }
 
 func decodeSpoken(b []byte) (s spoken, ok bool) {
-	if len(b) != frameBytes {
+	if len(b) != frameBytes && len(b) != thinBytes {
 		return s, false
 	}
 	u32 := func(at int) uint32 { return binary.BigEndian.Uint32(b[at:]) }

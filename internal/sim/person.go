@@ -58,7 +58,8 @@ type life struct {
 
 	// Owned by the director.
 	frame room.Frame
-	opus  [frameBytes]byte
+	opus  [thinBytes]byte
+	thin  bool // some link wants the thin flow
 }
 
 func (l *life) String() string { return fmt.Sprintf("person %d (life %d)", l.person.who, l.number) }
@@ -184,7 +185,7 @@ func (p *person) speak() {
 	}
 	s := spoken{who: p.who, life: l.number, window: p.window, number: p.spoken, at: w.now()}
 	s.encode(l.opus[:])
-	l.frame.Opus, l.frame.Level = l.opus[:], 30
+	l.frame.Flow, l.frame.Opus, l.frame.Level = room.FlowBase, l.opus[:frameBytes], 30
 	p.spoken++
 	w.expect(l, &s)
 
@@ -192,7 +193,10 @@ func (p *person) speak() {
 	if err := r.Speak(&l.frame); err != nil && !l.ending.Load() {
 		w.violated("%v speaks: %v", l, err)
 	}
-	l.frame.MediaTime += uint32(frameEvery / time.Millisecond * 48)
+	if s.number%2 == 1 {
+		l.speakThin(r)
+	}
+	l.frame.MediaTime += frameSamples
 	l.tapped.mu.Lock()
 	defer l.tapped.mu.Unlock()
 	for peer := range l.tapped.voiceTo {
@@ -203,6 +207,23 @@ func (p *person) speak() {
 	clear(l.tapped.voiceTo)
 }
 
+// speakThin ends a pair of frames: it is said as one thin frame too, if a link
+// takes that, and from here on each link has what it wants.
+func (l *life) speakThin(r *room.Room) {
+	if l.thin {
+		thin := l.frame
+		thin.Flow, thin.Opus, thin.MediaTime = room.FlowThin, l.opus[:], l.frame.MediaTime-frameSamples
+		if err := r.Speak(&thin); err != nil && !l.ending.Load() {
+			l.world.violated("%v speaks: %v", l, err)
+		}
+	}
+	f := r.Flows()
+	if f.Change {
+		r.SwitchFlows()
+	}
+	l.thin = f.Thin > 0
+}
+
 // hear is the room's Heard.
 func (l *life) hear(from room.Member, f *room.Frame, arrival time.Time) {
 	w := l.world
@@ -211,7 +232,7 @@ func (l *life) hear(from room.Member, f *room.Frame, arrival time.Time) {
 		w.violated("%v heard something as %x that nobody said", l, from[:4])
 		return
 	}
-	w.heard(l, &s, f.Repaired, arrival)
+	w.heard(l, &s, f, arrival)
 }
 
 // shows tells whether peer is in a roster.

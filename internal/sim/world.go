@@ -229,8 +229,8 @@ func (w *world) expect(from *life, s *spoken) {
 	}
 }
 
-// heard notes that somebody heard a frame.
-func (w *world) heard(by *life, s *spoken, repaired bool, arrival time.Time) {
+// heard notes that somebody heard a frame: of the thin flow one that is two.
+func (w *world) heard(by *life, s *spoken, f *room.Frame, arrival time.Time) {
 	delay := arrival.Sub(w.start) - s.at
 	w.windows.mu.Lock()
 	defer w.windows.mu.Unlock()
@@ -239,14 +239,21 @@ func (w *world) heard(by *life, s *spoken, repaired bool, arrival time.Time) {
 	}
 	p := w.windows.all[s.window].pair(s.who, by.person.who)
 	what := uint8(frameFirst)
-	if repaired {
+	if f.Repaired {
 		what = frameRepaired
 	}
-	if p.mark(s.number, what) || p.frames[s.number]&(frameFirst|frameRepaired) == frameFirst|frameRepaired {
+	if f.Flow == room.FlowThin {
+		p.mark(s.number-1, what|frameThin)
+		what |= frameThin
+	}
+	again := p.mark(s.number, what)
+	// After a change of the flow, frames sent again may be those heard already.
+	had := p.frames[s.number]
+	if had&frameThin == 0 && (again || had&(frameFirst|frameRepaired) == frameFirst|frameRepaired) {
 		w.violated("%v heard a frame of person %d twice", by, s.who)
 	}
 	p.Any.add(delay)
-	if !repaired {
+	if !f.Repaired {
 		p.First.add(delay)
 	}
 }
