@@ -89,6 +89,8 @@ type Stats struct {
 	Concealed uint64 // something else stood in
 	Skipped   uint64 // there in time, left out to catch up or after a jump
 
+	Unheard uint64 // of these: passed over undecoded, see Receiver.SetUnheard
+
 	Lost        uint64 // no usable copy came in time
 	Late        uint64 // of these: came after their turn
 	Undecodable uint64 // of these: libopus refused them

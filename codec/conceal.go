@@ -57,6 +57,11 @@ func (v *voiceLevel) addNoise(pcm []float32, from, to float32) {
 // conceal puts n samples onto the tape that might have followed: by Opus for
 // 60 ms, then fading to comfort noise. n is at most MaxFrame.
 func (r *Receiver) conceal(n int) {
+	if r.unheard {
+		r.concealed += n
+		r.pass(r.work[:2*n])
+		return
+	}
 	out := r.work[:2*n]
 	before := r.gain
 	after := concealGain(r.concealed + n)
@@ -146,14 +151,36 @@ func (r *Receiver) rest(n int) {
 	n = min(n, MaxFrame)
 	out := r.work[:2*n]
 	clear(out)
-	if left := noiseTail - r.concealed; r.concealed > 0 && left > 0 {
+	if left := noiseTail - r.concealed; r.concealed > 0 && left > 0 && !r.unheard {
 		r.voice.addNoise(out, float32(left)/noiseTail, float32(max(left-n, 0))/noiseTail)
 		r.concealed += n
 	}
 	r.blend(r.tape.write(out))
 	r.tape.phase, r.glide = 0, 0 // nothing is heard of a glide's end
 	r.voice.quietRun += n
-	r.voiced = false
+	r.voiced, r.claim = false, silence
+}
+
+// pass puts silence onto the tape in the place of what is not decoded.
+func (r *Receiver) pass(out []float32) (joint int) {
+	if r.gain > 0 {
+		r.breakOff()
+	}
+	clear(out)
+	joint = r.tape.write(out)
+	r.blend(joint)
+	r.voice.quietRun += len(out) / 2
+	r.stale, r.voiced = true, false
+	return joint
+}
+
+// freshen has the decoder take what was passed over for lost, so that it does
+// not go on from a sound that is long over.
+func (r *Receiver) freshen() {
+	if r.stale {
+		r.plc(MaxFrame / 3)
+		r.stale = false
+	}
 }
 
 // sanitise makes sound safe to mix, whatever was decoded: finite and bounded.

@@ -38,6 +38,7 @@ type slot struct {
 	info                 packetInfo
 	spurtStart, spurtEnd bool
 	repaired             bool
+	level                uint8
 	length               int
 	opus                 [MaxOpus]byte
 }
@@ -169,7 +170,7 @@ func (r *Receiver) Push(f *Frame, arrival time.Time) {
 	s := in.slot(f.Counter)
 	s.state, s.counter = full, f.Counter
 	s.media, s.rel, s.info = media, rel, info
-	s.spurtStart, s.spurtEnd, s.repaired = f.SpurtStart, f.SpurtEnd, f.Repaired
+	s.spurtStart, s.spurtEnd, s.repaired, s.level = f.SpurtStart, f.SpurtEnd, f.Repaired, f.Level
 	s.length = copy(s.opus[:], f.Opus)
 	in.waiting++
 	r.stats.Received++

@@ -103,6 +103,15 @@ func (r *Receiver) bridge(n int) {
 func (r *Receiver) playCopy(f *slot) {
 	n := f.info.samples
 	out := r.work[:2*n]
+	if r.unheard {
+		r.settleBefore(f.counter - 1)
+		r.miss(true)
+		r.concealed = 0
+		r.pass(out)
+		r.pos += int64(n)
+		return
+	}
+	r.freshen()
 	if r.dec.DecodeFEC(out, f.opus[:f.length]) != nil {
 		r.bridge(min(chunk, n))
 		return
@@ -165,7 +174,14 @@ func (r *Receiver) take(f *slot, late bool) (joint int, ok bool) {
 	n := f.info.samples
 	out := r.work[:2*n]
 	r.lastCELT = f.info.celt
-	got, err := r.dec.Decode(out, f.opus[:f.length])
+	r.claim = f.level
+	got, err := n, error(nil)
+	if r.unheard {
+		r.stats.Unheard++
+	} else {
+		r.freshen()
+		got, err = r.dec.Decode(out, f.opus[:f.length])
+	}
 	switch {
 	case err != nil || got != n:
 		r.stats.Lost++
@@ -186,7 +202,12 @@ func (r *Receiver) take(f *slot, late bool) (joint int, ok bool) {
 		r.stats.OnTime++
 		r.intake.settle(done)
 	}
-	joint = r.real(out)
+	if r.unheard {
+		r.concealed = 0
+		joint = r.pass(out)
+	} else {
+		joint = r.real(out)
+	}
 	r.pos = f.media + int64(n)
 	if f.spurtEnd {
 		r.tape.ramp(r.tape.tail-joinLength, 1, 0)

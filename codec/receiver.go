@@ -66,6 +66,9 @@ type Receiver struct {
 	filled    int   // how much of it was already filled
 	target    int64 // ns
 	lastCELT  bool  // it had no SILK part, so the next has no copy of use
+	unheard   bool  // SetUnheard
+	stale     bool  // frames were passed over since the decoder's last one
+	claim     uint8 // level of the last frame, as its sender says
 
 	concealed   int     // samples made up since the last real one
 	gain        float32 // that the last sample had, 0 to 1
@@ -97,8 +100,9 @@ const (
 
 // Pulled tells what a Pull gave.
 type Pulled struct {
-	Active bool  // some of it is voice, or stands in for voice
-	Level  uint8 // measured, in -dBov as in RFC 6464: 0 to 127 (silence)
+	Active  bool  // some of it is voice, or stands in for voice
+	Level   uint8 // measured, in -dBov as in RFC 6464: 0 to 127 (silence)
+	Claimed uint8 // the same, as the sender says; also of what is unheard
 }
 
 // NewReceiver makes a receiver; it holds about 300 KB.
@@ -121,9 +125,18 @@ func NewReceiver(c ReceiverConfig) *Receiver {
 	r.tape.init()
 	r.voice.init()
 	r.newDecoder()
-	r.target = r.minTarget
+	r.target, r.claim = r.minTarget, silence
 	return r
 }
+
+// SetUnheard passes frames over without decoding them, from the next one on, or
+// ends that: silence is pulled in their stead, at a hundredth of the cost, while
+// delay and statistics go on as if they had been played. Sound fades out and in
+// over 5 ms.
+func (r *Receiver) SetUnheard(unheard bool) { r.unheard = unheard }
+
+// silence is the level of nothing, -dBov.
+const silence = 127
 
 func (r *Receiver) newDecoder() {
 	dec, err := NewDecoder(2)
@@ -169,7 +182,7 @@ func (r *Receiver) Stats() Stats {
 func (r *Receiver) Pull(pcm []float32, at time.Time) Pulled {
 	n := len(pcm) / 2
 	if n == 0 {
-		return Pulled{Level: 127}
+		return Pulled{Level: 127, Claimed: 127}
 	}
 	r.block = r.pulls.note(r.since(at), n)
 	r.blockSize, r.filled = n, 0
@@ -186,7 +199,7 @@ func (r *Receiver) Pull(pcm []float32, at time.Time) Pulled {
 		}
 		r.filled += r.read(pcm[2*r.filled : 2*n])
 	}
-	return Pulled{Active: r.active, Level: levelOf(meanSquare(pcm[:2*n]))}
+	return Pulled{Active: r.active, Level: levelOf(meanSquare(pcm[:2*n])), Claimed: r.claim}
 }
 
 // read moves what fits from the tape into pcm, gliding if that is under way.

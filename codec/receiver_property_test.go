@@ -53,10 +53,16 @@ func drive(t *testing.T, packets [][]byte, script []byte) {
 			if op&128 != 0 {
 				media += uint32(c)
 			}
+			if op&64 != 0 && b%8 == 0 {
+				r.Reset()
+			}
 		default:
 			n := 480
 			if op&128 != 0 {
 				n = int(c) % 2000
+			}
+			if op&64 != 0 {
+				r.SetUnheard(op&32 != 0)
 			}
 			block := pcm[:2*n]
 			p := r.Pull(block, now)

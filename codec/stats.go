@@ -14,6 +14,7 @@ func (s Stats) Plus(later Stats) Stats {
 		{&sum.FEC, &s.FEC},
 		{&sum.Concealed, &s.Concealed},
 		{&sum.Skipped, &s.Skipped},
+		{&sum.Unheard, &s.Unheard},
 		{&sum.Lost, &s.Lost},
 		{&sum.Late, &s.Late},
 		{&sum.Undecodable, &s.Undecodable},

@@ -2,6 +2,7 @@ package voice
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"teahouse/codec"
@@ -15,8 +16,14 @@ type person struct {
 	member   room.Member
 	recorder bool // the speaker keeps what it is given
 
-	gain   audio.Gain // Set from anywhere, ramped by the mixer
-	speaks speaking   // owned by the playout goroutine
+	gain  audio.Gain   // Set from anywhere, ramped by the mixer
+	level atomic.Int32 // how loud they are, -dBov
+
+	// Owned by the playout goroutine.
+	speaks speaking
+	loud   loudness
+	passed bool // not decoded: others are louder
+	held   int  // blocks since that changed
 
 	mu       sync.Mutex // what follows; held for one Push or one Pull
 	receiver *codec.Receiver
@@ -31,6 +38,7 @@ type person struct {
 	loudness float32 // linear, as asked for; 0 while muted here
 	refuses  bool    // the member does not allow to be recorded
 	gone     bool
+	faded    bool // passed, as the gain knows it
 }
 
 func newPerson(m room.Member, recorder bool) *person {
@@ -41,6 +49,7 @@ func newPerson(m room.Member, recorder bool) *person {
 		loudness: 1,
 		refuses:  true, // until the roster tells
 	}
+	p.level.Store(audio.SilentLevel)
 	p.applyGain()
 	return p
 }
@@ -82,15 +91,36 @@ func (p *person) push(f *room.Frame, arrival time.Time) {
 func (p *person) pull(block []float32, at time.Time) (pulled codec.Pulled, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.receiver.SetUnheard(p.faded && p.gain.Silent()) // it fades out first
 	return p.receiver.Pull(block, at), p.gone
 }
 
-// listen is step 9; it tells whether the member has begun or ended to speak.
+// listen is step 9; it tells whether the member has begun or ended to speak. Of
+// those who are not decoded their claim is taken, as far as they are believed.
 func (p *person) listen(pulled codec.Pulled, over bool) bool {
-	if over {
+	p.held++
+	p.loud.hear(pulled, !p.passed)
+	level := p.loud.level()
+	p.level.Store(int32(level))
+	switch {
+	case over:
 		return p.speaks.stop()
+	case p.passed:
+		return p.speaks.step(level)
 	}
 	return p.speaks.step(pulled.Level)
+}
+
+// rank is by what places are given.
+func (p *person) rank() float64 { return p.loud.mean }
+
+// pass passes the voice over from here on, or decodes it; it fades out and in.
+func (p *person) pass(passed bool) {
+	p.passed, p.held = passed, 0
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faded = passed
+	p.applyGain()
 }
 
 // update takes what the roster says.
@@ -128,7 +158,7 @@ func (p *person) isGone() bool {
 // applyGain holds the one rule of recording consent: who does not allow it
 // has no way into the mix of a speaker that keeps it.
 func (p *person) applyGain() {
-	if p.gone || p.recorder && p.refuses {
+	if p.gone || p.faded || p.recorder && p.refuses {
 		p.gain.Set(0)
 		return
 	}

@@ -77,6 +77,7 @@ func (p *playout) awaitStragglers(then time.Time) time.Time {
 
 // mix makes the next block of everybody, to be played at the time at.
 func (p *playout) mix(at time.Time) {
+	var places ranking
 	for _, s := range *p.v.seats.Load() {
 		for _, person := range *s.heard.Load() {
 			pulled, over := person.pull(p.block, at)
@@ -88,8 +89,12 @@ func (p *playout) mix(at time.Time) {
 				p.v.cfg.OnSpeaking(s.id, person.member, person.speaks.on)
 			}
 			p.mixer.Add(p.block, &person.gain)
+			if !over {
+				places.add(person)
+			}
 		}
 	}
+	places.settle()
 	p.mixer.Mix(p.out)
 	p.ears.Apply(p.out)
 }
