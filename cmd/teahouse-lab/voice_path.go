@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teahouse/codec"
+	"teahouse/room"
 )
 
 // voicePath is what lies between two people, in virtual time and by a seed:
@@ -51,8 +52,9 @@ func (p voicePath) carry(packets [][]byte, length time.Duration) (c carried) {
 	rng := rand.New(rand.NewPCG(p.Seed, 0x7ea))
 	burstAt := time.Duration(rng.Float64() * float64(burstEvery-p.Burst))
 	back := rand.New(rand.NewPCG(p.Seed, 0x7eb)) // reports go the other way
-	var heard voiceReception
-	var rule voiceDepth
+	heard := voiceReception{have: make([]bool, len(packets))}
+	var rule room.Repair
+	wanted := 0
 	var reports []voiceReport
 	nextReport := voiceReporter
 	known := 0 // arrivals that the listener has counted
@@ -60,21 +62,21 @@ func (p voicePath) carry(packets [][]byte, length time.Duration) (c carried) {
 		sent := time.Duration(float64(length) * float64(i+1) * (1 + p.Drift/1e6))
 		for ; nextReport <= sent; nextReport += voiceReporter {
 			for known < len(c.arrivals) && c.arrivals[known].at <= nextReport {
-				heard.frame(&c.arrivals[known].frame)
+				heard.take(&c.arrivals[known])
 				known++
 			}
 			lost, delay := back.Float64() < p.Loss, p.Path+time.Duration(back.Float64()*float64(p.Jitter))
 			if !lost {
-				reports = append(reports, voiceReport{at: nextReport + delay, received: heard.received, lost: heard.lost, unaided: heard.unaided})
+				reports = append(reports, voiceReport{at: nextReport + delay, tally: heard.Tally()})
 			}
 		}
 		for len(reports) > 0 && reports[0].at <= sent {
-			rule.report(reports[0])
+			wanted = rule.Report(time.Unix(0, 0).Add(reports[0].at), reports[0].tally, false)
 			reports = reports[1:]
 		}
 		depth := p.Depth
 		if depth == autoDepth {
-			depth = rule.depth
+			depth = wanted
 		}
 		depth = min(depth, i)
 		c.depth += float64(depth) / float64(len(packets))
@@ -105,82 +107,21 @@ func (c *carried) insert(a voiceArrival) {
 	c.arrivals = slices.Insert(c.arrivals, at, a)
 }
 
-// voiceReport is what a report says of the voice (room: report.go), and when
-// the speaker has it.
+// voiceReport is what a report says of the voice, and when the speaker has it.
 type voiceReport struct {
-	at                      time.Duration
-	received, lost, unaided uint32
+	at    time.Duration
+	tally room.Tally
 }
 
-// voiceReception counts as room does (reception.go): a frame is judged once it
-// is 16 behind the newest.
+// voiceReception is a room's count of what comes, which takes each frame once.
 type voiceReception struct {
-	have, direct            map[uint32]bool
-	highest, settled        uint32
-	received, lost, unaided uint32
+	room.Reception
+	have []bool
 }
 
-func (r *voiceReception) frame(f *codec.Frame) {
-	if r.have == nil {
-		r.have, r.direct = make(map[uint32]bool), make(map[uint32]bool)
+func (r *voiceReception) take(a *voiceArrival) {
+	if f := &a.frame; !r.have[f.Counter] {
+		r.have[f.Counter] = true
+		r.Frame(f.Counter, f.MediaTime, f.Repaired, a.at)
 	}
-	if !r.have[f.Counter] {
-		r.received++
-	}
-	r.have[f.Counter] = true
-	r.direct[f.Counter] = r.direct[f.Counter] || !f.Repaired
-	const settleAfter = 16
-	r.highest = max(r.highest, f.Counter)
-	for ; r.highest-r.settled > settleAfter; r.settled++ {
-		if !r.have[r.settled] {
-			r.lost++
-		}
-		if !r.direct[r.settled] {
-			r.unaided++
-		}
-	}
-}
-
-// voiceDepth is the room's rule for the depth of repair (repair.go): the least
-// that leaves under 1 % of independent losses, up at once, down one step after
-// five seconds of less.
-type voiceDepth struct {
-	depth          int
-	frames, losses float64
-	high           time.Duration
-	last           voiceReport
-	known          bool
-}
-
-func (d *voiceDepth) report(r voiceReport) {
-	frames := float64(r.received + r.lost - d.last.received - d.last.lost)
-	losses := float64(r.unaided - d.last.unaided)
-	known := d.known
-	d.last, d.known = r, true
-	if !known || frames <= 0 {
-		return
-	}
-	const memory, linger, few = 0.85, 5 * time.Second, 8
-	d.frames, d.losses = d.frames*memory+frames, d.losses*memory+losses
-	if d.frames < few {
-		return
-	}
-	loss := d.losses / d.frames
-	switch {
-	case voiceDepthFor(loss) > d.depth:
-		d.depth, d.high = voiceDepthFor(loss), r.at
-	case voiceDepthFor(loss*1.3) >= d.depth:
-		d.high = r.at
-	case r.at-d.high >= linger:
-		d.depth, d.high = d.depth-1, r.at
-	}
-}
-
-func voiceDepthFor(loss float64) int {
-	for depth, most := range [voiceDepthMost]float64{0.01, 0.10, 0.215} {
-		if loss <= most {
-			return depth
-		}
-	}
-	return voiceDepthMost
 }
