@@ -87,6 +87,29 @@ func TestDoubledAndReordered(t *testing.T) {
 	})
 }
 
+// TestJitterIsNoLoss: where packets overtake each other, a frame may come by a
+// copy sent again before it comes by the one sent first; nothing is lost, and
+// nothing is made of it.
+func TestJitterIsNoLoss(t *testing.T) {
+	cfg := mesh.MemoryConfig{Seed: 8, Wire: mesh.Wire{Latency: 20 * time.Millisecond, Jitter: 90 * time.Millisecond}}
+	onStage(t, cfg, func(t *testing.T, s *stage) {
+		a, b := s.enter("a"), s.enter("b")
+		s.gather(10 * time.Second)
+		s.talk(100, a)
+		link := (*a.room.links.Load())[0]
+		link.mu.Lock()
+		link.repair.depth, link.repair.high = 2, time.Now()
+		link.mu.Unlock()
+		s.talk(1500, a)
+		if l := a.room.Links()[0]; l.Depth != 0 {
+			t.Errorf("depth %d after 30 s of jitter without loss", l.Depth)
+		}
+		if l := b.room.Links()[0]; l.Repaired < 20 || l.Lost > 0 {
+			t.Errorf("%d came by copies, %d lost: the test tests something else", l.Repaired, l.Lost)
+		}
+	})
+}
+
 // TestReception compares with a plain count over random losses.
 func TestReception(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))

@@ -376,6 +376,9 @@ func (v *voice) takeGroup(g *group, arrival time.Time) {
 		h := g.header(i)
 		if window.seen(h.Counter) {
 			v.plane.count.framesReplayed.Add(1)
+			if i == 0 && g.Flow == v.flow {
+				v.receptions[v.flow].Direct(h.Counter)
+			}
 			continue
 		}
 		if k.open(&v.frame, h, g.Frames[i]) != nil {

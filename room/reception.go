@@ -71,6 +71,15 @@ func (r *Reception) Frame(counter, mediaTime uint32, again bool, arrival time.Du
 	}
 }
 
+// Direct notes that the copy that was sent first has come after all, where a
+// copy sent again had overtaken it: nothing was lost.
+func (r *Reception) Direct(counter uint32) {
+	if r.begun && counter-r.settled <= r.highest-r.settled {
+		i := counter % receptionSpan
+		r.direct[i/64] |= 1 << (i % 64)
+	}
+}
+
 // resume takes the next frame as the first of all, but goes on counting.
 func (r *Reception) resume() {
 	r.begun, r.burst, r.transit = false, 0, 0

@@ -120,8 +120,11 @@ type voiceReception struct {
 }
 
 func (r *voiceReception) take(a *voiceArrival) {
-	if f := &a.frame; !r.have[f.Counter] {
+	switch f := &a.frame; {
+	case !r.have[f.Counter]:
 		r.have[f.Counter] = true
 		r.Frame(f.Counter, f.MediaTime, f.Repaired, a.at)
+	case !f.Repaired:
+		r.Direct(f.Counter)
 	}
 }
