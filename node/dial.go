@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/transport"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -98,8 +100,25 @@ func (i *injector) inject(ctx context.Context, c transport.CapableConn) error {
 	}
 }
 
-// dialAtOnce is how many addresses of a peer are tried together.
-const dialAtOnce = 4
+const (
+	// dialAtOnce is how many addresses of a peer are tried together: at first,
+	// each dialPause after, and of those that become known meanwhile, which is
+	// looked at each dialLook.
+	dialAtOnce = 4
+	dialPause  = 500 * time.Millisecond
+	dialLook   = 100 * time.Millisecond
+	// dialMost is how many addresses one dial tries.
+	dialMost = 12
+)
+
+// raisePeer lets more connections be with one peer than libp2p's 8, 4 of them
+// by TCP: who moves twice leaves dead ones behind, of which each side learns
+// after seconds, and each dial that tries an old address counts too. The peer
+// was not dialled any more then.
+func raisePeer(limits *rcmgr.ScalingLimitConfig) {
+	b := &limits.PeerBaseLimit
+	b.ConnsInbound, b.ConnsOutbound, b.Conns, b.FD = 16, 24, 24, 16
+}
 
 // dialing are the dials of dialBy that run: one per peer and kind, for whoever
 // wants it.
@@ -167,52 +186,87 @@ func (n *Node) hasConn(p peer.ID, kind carrierSet) bool {
 	return c != nil && n.pings.silence(c, time.Now()) < suspectAfter
 }
 
+// dialOnce dials p at its addresses, and at those too that become known
+// meanwhile: where p has moved, its old ones take as long as the dial may to
+// show that nobody is there.
 func (n *Node) dialOnce(ctx context.Context, p peer.ID, kind carrierSet) error {
 	if n.hasConn(p, kind) {
 		return nil
 	}
-	var addrs []ma.Multiaddr
-	for _, a := range n.host.Peerstore().Addrs(p) {
-		if bare, _ := peer.SplitAddr(a); bare != nil && kindOf(bare) == kind && n.gate.InterceptAddrDial(p, bare) {
-			addrs = append(addrs, bare)
-		}
-	}
-	if len(addrs) == 0 {
-		return fmt.Errorf("no address of the peer for %s", transportName(kind))
-	}
-	addrs = addrs[:min(len(addrs), dialAtOnce)]
 	dialCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	results := make(chan dialResult, len(addrs))
-	for _, a := range addrs {
-		go func() {
-			c, err := n.dialAddr(dialCtx, p, a)
-			results <- dialResult{c, err}
-		}()
+	results := make(chan dialResult, dialMost)
+	running, begun := 0, 0
+	begin := func(addrs []ma.Multiaddr) (rest []ma.Multiaddr) {
+		now := min(len(addrs), dialAtOnce, dialMost-begun)
+		for _, a := range addrs[:now] {
+			running++
+			begun++
+			go func() {
+				c, err := n.dialAddr(dialCtx, p, a)
+				results <- dialResult{c, err}
+			}()
+		}
+		return addrs[now:]
 	}
+	known := make(map[string]bool)
+	rest := begin(n.dialable(p, kind, known))
+	if running == 0 {
+		return fmt.Errorf("no address of the peer for %s", transportName(kind))
+	}
+	look := time.NewTicker(dialLook)
+	defer look.Stop()
+	next := time.NewTicker(dialPause)
+	defer next.Stop()
 	// Every dial is waited for: the first connection stays, others are closed.
 	var errs []error
 	connected := false
-	for range addrs {
-		r := <-results
-		switch {
-		case r.err != nil:
-			errs = append(errs, r.err)
-		case connected:
-			_ = r.conn.Close()
-		default:
-			if err := n.injector.inject(ctx, r.conn); err != nil {
-				errs = append(errs, err)
-				continue
+	for running > 0 {
+		select {
+		case r := <-results:
+			running--
+			switch {
+			case r.err != nil:
+				errs = append(errs, r.err)
+			case connected:
+				_ = r.conn.Close()
+			default:
+				if err := n.injector.inject(ctx, r.conn); err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				connected = true
+				cancel()
 			}
-			connected = true
-			cancel()
+			if running == 0 && !connected {
+				rest = begin(rest)
+			}
+		case <-look.C:
+			if !connected {
+				rest = append(begin(n.dialable(p, kind, known)), rest...)
+			}
+		case <-next.C:
+			if !connected {
+				rest = begin(rest)
+			}
 		}
 	}
 	if !connected {
 		return errors.Join(errs...)
 	}
 	return n.awaitConn(ctx, p, kind)
+}
+
+// dialable are the addresses of p by kind that are not in known, the ones told
+// last first, as far as that is remembered. It enters them.
+func (n *Node) dialable(p peer.ID, kind carrierSet, known map[string]bool) (addrs []ma.Multiaddr) {
+	for _, a := range slices.Concat(n.whereabouts.of(p), n.host.Peerstore().Addrs(p)) {
+		if bare, _ := peer.SplitAddr(a); bare != nil && kindOf(bare) == kind && !known[string(bare.Bytes())] && n.gate.InterceptAddrDial(p, bare) {
+			known[string(bare.Bytes())] = true
+			addrs = append(addrs, bare)
+		}
+	}
+	return addrs
 }
 
 // awaitConn waits until the swarm has taken an injected connection in.

@@ -11,7 +11,6 @@ import (
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	mh "github.com/multiformats/go-multihash"
@@ -155,15 +154,19 @@ func (n *Node) within(ctx context.Context) (context.Context, context.CancelFunc)
 	return ctx, func() { stop(); cancel() }
 }
 
+// bootstrapTag keeps connections with peers to start from from being trimmed.
+const bootstrapTag = "bootstrap"
+
 // keepBootstrapping stays connected to one configured peer, with back-off
 // while it is out of reach.
 func (n *Node) keepBootstrapping(info peer.AddrInfo) {
 	delay := bootMin
 	for {
-		if n.host.Network().Connectedness(info.ID) == network.Connected {
+		if n.reaches(info.ID, time.Now()) {
 			delay = bootMin
 		} else {
 			ctx, cancel := context.WithTimeout(n.ctx, bootTimeout)
+			n.closeDead(info.ID, onQUIC|onTCP, suspectAfter, time.Now())
 			n.swarm.Backoff().Clear(info.ID)
 			err := n.host.Connect(ctx, info)
 			cancel()
@@ -174,7 +177,7 @@ func (n *Node) keepBootstrapping(info peer.AddrInfo) {
 				n.log.Debug("peer to start from not reached", "peer", mesh.PeerID(info.ID), "again in", delay, "err", err)
 			default:
 				n.log.Debug("connected to a peer to start from", "peer", mesh.PeerID(info.ID))
-				n.host.ConnManager().Protect(info.ID, "bootstrap")
+				n.host.ConnManager().Protect(info.ID, bootstrapTag)
 				n.awaitDHT(info.ID)
 				n.booted.fire()
 				delay = bootMin
@@ -187,7 +190,7 @@ func (n *Node) keepBootstrapping(info peer.AddrInfo) {
 			t.Stop()
 			return
 		}
-		if n.host.Network().Connectedness(info.ID) != network.Connected {
+		if !n.reaches(info.ID, time.Now()) {
 			delay = min(2*delay, bootMax)
 		}
 	}

@@ -164,6 +164,7 @@ func newResources(large bool) (network.ResourceManager, error) {
 		perIP *= 4
 	}
 	raiseTransient(&limits)
+	raisePeer(&limits)
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()),
 		rcmgr.WithConnRateLimiters(connRates(perIP)),
 		rcmgr.WithLimitPerSubnet(

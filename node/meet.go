@@ -159,6 +159,7 @@ func (n *Node) heardOf(id peer.ID, addrs []ma.Multiaddr, source netip.Addr, life
 	if id == n.host.ID() || !validPeer(id) || len(addrs) == 0 {
 		return
 	}
+	n.hearWhere(id, addrs, false) // a dead connection with it may still be counted as one
 	now := time.Now()
 	first := now
 	if n.host.ID() > id {

@@ -26,6 +26,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 
@@ -56,6 +57,8 @@ type Node struct {
 	throttle    throttle
 	pings       pings
 	dialing     dialing
+	whereabouts whereabouts
+	dhtProtocol protocol.ID
 	places      places
 	meeting     *meeting
 	remembered  *remembered // nil without a Memory
@@ -147,6 +150,7 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	if n.dht, err = newDHT(n.host, cfg.Network); err != nil {
 		return err
 	}
+	n.dhtProtocol = dhtProtocol(cfg.Network)
 	if n.gossip, err = newGossip(n.ctx, n.host, cfg.Network, n.topics, &n.standing, n.guard); err != nil {
 		return err
 	}

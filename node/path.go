@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -46,8 +47,9 @@ const (
 	upgradeMin  = 2 * time.Second // between tries to reach a peer by a transport
 	upgradeMax  = 5 * time.Minute
 	idleStreams = 10 * time.Second // a voice stream that is not chosen any more
-	// healMax is the longest wait between dials while a peer that was
-	// connected by a transport is not any more, and healFor for how long.
+	// healMin and healMax bound the wait between dials while a peer that was
+	// connected by a transport is not any more, for healFor.
+	healMin = 500 * time.Millisecond
 	healMax = 2 * time.Second
 	healFor = time.Minute
 	// healDial is how long one dial may take then. What waits behind the lost
@@ -79,6 +81,7 @@ type pathState struct {
 	lastCheck time.Time
 
 	dials [2]redial // for QUIC and for TCP
+	asked time.Time // when others were asked where the peer is
 
 	looked  time.Time
 	nudged  time.Time // when the stream was written to because it may stand still
@@ -232,6 +235,7 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 		s.forsake(st, now)
 	}
 	s.dialMissing(st, now)
+	s.seekPeer(st, now)
 	return next
 }
 
@@ -381,11 +385,11 @@ func (s *session) dialMissing(st *pathState, now time.Time) {
 		if !d.want || now.Before(r.after) {
 			continue
 		}
-		most, limit := upgradeMax, handshakeTimeout
+		least, most, limit := upgradeMin, upgradeMax, handshakeTimeout
 		if now.Sub(r.had) < healFor {
-			most, limit = healMax, healDial
+			least, most, limit = healMin, healMax, healDial
 		}
-		r.delay = min(max(2*r.delay, upgradeMin), most)
+		r.delay = min(max(2*r.delay, least), most)
 		r.after = now.Add(r.delay)
 		s.node.goTracked(func() {
 			ctx, cancel := context.WithTimeout(s.ctx, limit)
@@ -397,6 +401,19 @@ func (s *session) dialMissing(st *pathState, now time.Time) {
 	}
 }
 
+// seekPeer asks others where the peer is, while no connection with it answers.
+func (s *session) seekPeer(st *pathState, now time.Time) {
+	had := st.dials[0].had
+	if st.dials[1].had.After(had) {
+		had = st.dials[1].had
+	}
+	if now.Sub(had) >= healFor || now.Sub(st.asked) < askEvery || s.node.reaches(s.remote, now) {
+		return
+	}
+	st.asked = now
+	s.node.goTracked(func() { s.node.askWhere(s.remote) })
+}
+
 // forsake closes connections that have been dead for a while, where a living
 // one of their kind has come: what is still tied to them must move. A QUIC
 // connection is closed too when datagrams beside it do not arrive either and a
@@ -405,21 +422,21 @@ func (s *session) dialMissing(st *pathState, now time.Time) {
 func (s *session) forsake(st *pathState, now time.Time) {
 	for _, best := range []network.Conn{st.quic, st.tcp} {
 		if best != nil && s.node.pings.silence(best, now) == 0 {
-			s.node.closeDead(s.remote, kindOf(best.RemoteMultiaddr()), now)
+			s.node.closeDead(s.remote, kindOf(best.RemoteMultiaddr()), forsakeAfter, now)
 		}
 	}
 	if st.tcp != nil && s.link.datagrams.Load() != nil && s.node.pings.silence(st.tcp, now) < suspectAfter {
 		if good, _ := s.link.checks.judge(now); !good {
-			s.node.closeDead(s.remote, onQUIC, now)
+			s.node.closeDead(s.remote, onQUIC, forsakeAfter, now)
 		}
 	}
 }
 
-// closeDead closes connections to p of a kind over which nothing has come for
-// forsakeAfter.
-func (n *Node) closeDead(p peer.ID, kinds carrierSet, now time.Time) {
+// closeDead closes connections to p of a kind whose pings have gone without an
+// answer for so long.
+func (n *Node) closeDead(p peer.ID, kinds carrierSet, silent time.Duration, now time.Time) {
 	for _, c := range n.host.Network().ConnsToPeer(p) {
-		if kindOf(c.RemoteMultiaddr())&kinds != 0 && n.pings.silence(c, now) >= forsakeAfter {
+		if kindOf(c.RemoteMultiaddr())&kinds != 0 && n.pings.silence(c, now) >= silent {
 			n.goTracked(func() { _ = c.Close() })
 		}
 	}
@@ -472,6 +489,13 @@ func (n *Node) bestConns(p peer.ID) (viaQUIC, viaTCP network.Conn) {
 		}
 	}
 	return viaQUIC, viaTCP
+}
+
+// reaches tells whether a connection with p answers.
+func (n *Node) reaches(p peer.ID, now time.Time) bool {
+	return slices.ContainsFunc(n.host.Network().ConnsToPeer(p), func(c network.Conn) bool {
+		return !c.IsClosed() && n.pings.silence(c, now) < suspectAfter
+	})
 }
 
 // learnt is when we were told that p is where c leads.

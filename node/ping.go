@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	msmux "github.com/multiformats/go-multistream"
 )
@@ -151,13 +152,16 @@ func (g *pinging) silence(now time.Time) time.Duration {
 	}
 }
 
-// hurry asks over all connections anew, and suspects sooner those that do not
-// answer: the network under us has changed.
-func (p *pings) hurry(now time.Time) {
+// hurry asks over the connections to a peer, or all if it is empty, anew, and
+// suspects sooner those that do not answer: the network under us, or under the
+// peer, has changed.
+func (p *pings) hurry(now time.Time, of peer.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, g := range p.conns {
-		g.hurry, g.last = now, time.Time{}
+	for c, g := range p.conns {
+		if of == "" || c.RemotePeer() == of {
+			g.hurry, g.last = now, time.Time{}
+		}
 	}
 }
 

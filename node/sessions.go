@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	msmux "github.com/multiformats/go-multistream"
 
 	"teahouse/internal/mesh"
 )
@@ -40,12 +42,39 @@ func (n *Node) Open(ctx context.Context, to mesh.Peer, door mesh.Door) (mesh.Ses
 	ctx, cancel := n.within(ctx)
 	defer cancel()
 	n.learn(id, to.Addrs)
-	if err := n.connect(ctx, id); err != nil {
-		return nil, n.openError("connect", err)
+	for try := 1; ; try++ {
+		if err := n.connect(ctx, id); err != nil {
+			return nil, n.openError("connect", err)
+		}
+		s, err := n.openOnce(ctx, id, door)
+		if err == nil {
+			return s, nil
+		}
+		// Where the connection died under it another may have come.
+		if !errors.Is(err, errDeaf) || try == openTries || ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	st, err := n.host.NewStream(ctx, id, roomProtocol)
+}
+
+// openTries is how often one call opens a session anew because the connection
+// that it began on stopped to answer.
+const openTries = 3
+
+var errDeaf = errors.New("the connection does not answer any more")
+
+// openOnce opens a session over the connection that is best now, for as long as
+// that answers.
+func (n *Node) openOnce(ctx context.Context, id peer.ID, door mesh.Door) (mesh.Session, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	st, err := n.roomStream(ctx, id)
 	if err != nil {
 		return nil, n.openError("open a stream", err)
+	}
+	if !n.goTracked(func() { n.whileAnswers(ctx, st.Conn(), func() { cancel(errDeaf) }) }) {
+		_ = st.Reset()
+		return nil, mesh.ErrClosed
 	}
 	inner, stop := underDeadline(ctx, st)
 	defer stop()
@@ -55,7 +84,7 @@ func (n *Node) Open(ctx context.Context, to mesh.Peer, door mesh.Door) (mesh.Ses
 	if err != nil {
 		_ = st.Reset()
 		if inner.Err() != nil {
-			err = inner.Err()
+			err = context.Cause(inner)
 		}
 		return nil, n.openError("handshake", err)
 	}
@@ -66,6 +95,49 @@ func (n *Node) Open(ctx context.Context, to mesh.Peer, door mesh.Door) (mesh.Ses
 		return nil, n.openError("add", err)
 	}
 	return s, nil
+}
+
+// roomStream opens the stream of a session over a connection that answers:
+// libp2p would take the one with the most streams, which is the oldest.
+func (n *Node) roomStream(ctx context.Context, id peer.ID) (network.Stream, error) {
+	viaQUIC, viaTCP := n.bestConns(id)
+	for _, c := range []network.Conn{viaQUIC, viaTCP} {
+		if c == nil || len(n.host.Network().ConnsToPeer(id)) < 2 || n.pings.silence(c, time.Now()) >= suspectAfter {
+			continue
+		}
+		st, err := c.NewStream(ctx)
+		if err != nil {
+			return nil, err
+		}
+		release := context.AfterFunc(ctx, func() { _ = st.Reset() })
+		if err = st.SetProtocol(roomProtocol); err == nil {
+			err = msmux.SelectProtoOrFail(roomProtocol, st)
+		}
+		if !release() || err != nil {
+			_ = st.Reset()
+			return nil, cmp.Or(ctx.Err(), err)
+		}
+		return st, nil
+	}
+	return n.host.NewStream(ctx, id, roomProtocol)
+}
+
+// whileAnswers asks over c until ctx ends, and calls deaf where no answer comes.
+func (n *Node) whileAnswers(ctx context.Context, c network.Conn, deaf func()) {
+	tick := time.NewTicker(checkFast)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			n.pings.touch(c, now)
+			if n.pings.silence(c, now) >= suspectAfter {
+				deaf()
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (n *Node) openError(step string, err error) error {
@@ -92,6 +164,7 @@ func (n *Node) learn(id peer.ID, addrs []mesh.Addr) {
 		}
 	}
 	n.host.Peerstore().AddAddrs(id, good, addrTTL)
+	n.hearWhere(id, good, false)
 }
 
 // connect makes sure of a connection: where voice has no choice of transport,
@@ -111,9 +184,29 @@ func (n *Node) connect(ctx context.Context, id peer.ID) error {
 	}
 	// A new session must not begin on a connection that is dead, nor wait for
 	// libp2p's back-off: who opens sessions has one of his own.
-	n.closeDead(id, onQUIC|onTCP, time.Now())
+	n.closeDead(id, onQUIC|onTCP, forsakeAfter, time.Now())
 	n.swarm.Backoff().Clear(id)
+	if n.host.Network().Connectedness(id) == network.Connected && !n.reaches(id, time.Now()) {
+		n.dialAnew(ctx, id)
+	}
 	return n.host.Connect(network.WithDialPeerTimeout(ctx, handshakeTimeout), peer.AddrInfo{ID: id})
+}
+
+// dialAnew dials a peer whose connections do not answer, which libp2p does not
+// while it holds them for alive.
+func (n *Node) dialAnew(ctx context.Context, id peer.ID) {
+	ctx, cancel := context.WithTimeout(ctx, healDial)
+	defer cancel()
+	kinds := []carrierSet{onQUIC, onTCP}
+	done := make(chan error, len(kinds))
+	for _, kind := range kinds {
+		go func() { done <- n.dialWithin(ctx, id, kind, healDial) }()
+	}
+	for range kinds {
+		if err := <-done; err == nil {
+			return
+		}
+	}
 }
 
 // Listen takes sessions that others open through door.
@@ -253,6 +346,7 @@ func (n *Node) addSession(s *session) error {
 func (n *Node) removeSession(s *session) {
 	if n.table.remove(s) {
 		n.host.ConnManager().Unprotect(s.remote, protectTag)
+		n.whereabouts.forget(s.remote)
 	}
 	n.sieve.sessionsChanged()
 }

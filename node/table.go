@@ -139,16 +139,27 @@ func (t *table) kick(p peer.ID) {
 	}
 }
 
-// rush makes all sessions look at once, and dial what they miss.
-func (t *table) rush() {
+// rush makes the sessions of p, or all if it is empty, look at once, and dial
+// what they miss.
+func (t *table) rush(p peer.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, of := range t.peers {
-		for s := range of {
+	for of, sessions := range t.peers {
+		if p != "" && p != of {
+			continue
+		}
+		for s := range sessions {
 			s.rushed.Store(true)
 			s.kick()
 		}
 	}
+}
+
+// members are the peers that have sessions.
+func (t *table) members() []peer.ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.peers))
 }
 
 // closeAll closes the doors and the sessions, and waits until these have said

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -28,6 +30,9 @@ const (
 	// refireAfter is how often what was provided is provided again at most: an
 	// interface may come and go each second.
 	refireAfter = 10 * time.Second
+	// moveFor is for how long after that connections are asked that nothing
+	// else asks.
+	moveFor = 10 * time.Second
 	// stalledFor is how late a look may be before we take it that the process,
 	// or the machine, stood still.
 	stalledFor = 3 * time.Second
@@ -47,22 +52,34 @@ func jumpedBy(wall, monotonic time.Duration) bool {
 
 // startWatch begins to look.
 func (n *Node) startWatch() error {
-	sub, err := n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated))
+	sub, err := n.host.EventBus().Subscribe(
+		[]any{new(event.EvtLocalAddressesUpdated), new(event.EvtPeerIdentificationCompleted)}, eventbus.BufSize(256),
+	)
 	if err != nil {
 		return fmt.Errorf("watch addresses: %w", err)
 	}
+	look, err := n.host.EventBus().Emitter(new(event.EvtAutoRelayAddrsUpdated))
+	if err != nil {
+		return errors.Join(fmt.Errorf("watch addresses: %w", err), sub.Close())
+	}
+	stop := func() { _, _ = sub.Close(), look.Close() } // they only fail when closed twice
 	watch := func() {
-		defer func() { _ = sub.Close() }() // it only fails when closed twice
+		defer stop()
 		tick := time.NewTicker(watchEvery)
 		defer tick.Stop()
 		last := time.Now()
-		var fired time.Time
+		var fired, rushed time.Time
 		stale := false // what was put somewhere names where we were
 		for {
 			select {
-			case <-sub.Out():
-				n.log.Debug("addresses have changed")
-				stale = true
+			case e := <-sub.Out():
+				switch e := e.(type) {
+				case event.EvtLocalAddressesUpdated:
+					n.log.Debug("addresses have changed")
+					stale = true
+				case event.EvtPeerIdentificationCompleted:
+					n.hearWhere(e.Peer, usable(e.ListenAddrs), true)
+				}
 			case <-tick.C:
 				now := time.Now()
 				moved := n.places.look()
@@ -70,7 +87,14 @@ func (n *Node) startWatch() error {
 				if moved || stalled || jumped(last, now) {
 					n.log.Debug("the network or the time is another", "addresses", moved, "stalled", stalled)
 					n.moved(now)
-					stale = true
+					// libp2p looks at our addresses anew when those at relays
+					// change, of which we have none; else each five seconds.
+					// It tells all whom we are connected with.
+					_ = look.Emit(event.EvtAutoRelayAddrsUpdated{})
+					stale, rushed = true, now
+				}
+				if now.Sub(rushed) < moveFor {
+					n.tendOthers(now)
 				}
 				if stale && now.Sub(fired) >= refireAfter {
 					n.booted.fire()
@@ -83,15 +107,37 @@ func (n *Node) startWatch() error {
 		}
 	}
 	if !n.goTracked(watch) {
-		_ = sub.Close()
+		stop()
 	}
 	return nil
 }
 
 // moved doubts all connections: one that does not answer soon is replaced.
 func (n *Node) moved(now time.Time) {
-	n.pings.hurry(now)
-	n.table.rush()
+	for _, c := range n.host.Network().Conns() {
+		if ip, ok := ipOf(c.LocalMultiaddr()); ok && kindOf(c.RemoteMultiaddr()) == onTCP && n.places.left(ip) {
+			n.goTracked(func() { _ = c.Close() }) // TCP does not move with us
+			continue
+		}
+		n.pings.touch(c, now)
+	}
+	n.pings.hurry(now, "")
+	n.table.rush("")
+}
+
+// tendOthers asks over the connections with those with whom we have no
+// session, so that QUIC moves with us, and closes what does not answer: who is
+// needed is connected anew.
+func (n *Node) tendOthers(now time.Time) {
+	for _, c := range n.host.Network().Conns() {
+		if n.table.knows(c.RemotePeer()) {
+			continue // path.go tends it
+		}
+		n.pings.touch(c, now)
+		if n.pings.silence(c, now) >= suspectAfter {
+			n.goTracked(func() { _ = c.Close() })
+		}
+	}
 }
 
 // places are the addresses of this machine's interfaces.
@@ -150,6 +196,13 @@ func (p *places) look() (changed bool) {
 	}
 	p.seen, p.now = seen, now
 	return changed
+}
+
+// left tells whether this machine had an address and has it no more.
+func (p *places) left(ip netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone[ip]
 }
 
 // announce makes addrs, which libp2p looks up once a minute, those of now:

@@ -84,7 +84,7 @@ func TestHurry(t *testing.T) {
 	if p.silence(deaf, epoch.Add(2*time.Second)) >= suspectAfter {
 		t.Error("suspected too soon when nothing has changed")
 	}
-	p.hurry(epoch)
+	p.hurry(epoch, "")
 	p.vouch(vouched)
 	p.conns[well].unsure, p.conns[well].hurry = time.Time{}, time.Time{} // as an answer does
 	if p.silence(deaf, epoch.Add(hurriedAfter-time.Millisecond)) >= suspectAfter {

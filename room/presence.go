@@ -250,6 +250,7 @@ func (r *Room) report(now time.Time) (next time.Time) {
 	if !r.reportAt.After(now) {
 		r.reportAt = now.Add(reportEvery)
 		r.reportAll(now, true)
+		r.showAddrs(now) // who has moved is not found where it was
 	}
 	return r.reportAt
 }

@@ -40,6 +40,8 @@ const (
 	surfaceBurst  = 2
 	surfaceSpread = 50 * time.Millisecond
 	surfaceAgain  = time.Second
+
+	addrsEvery = 2 * time.Second
 )
 
 // rendezvous is how a room finds its members: whom it has heard of, and when
@@ -61,6 +63,7 @@ type rendezvous struct {
 	surfaced    bucket    // how often that was
 	topicsAt    time.Time
 	shown       []mesh.Addr // our addresses as we last looked
+	showAgain   time.Time   // not looked at before
 
 	lostAt    time.Time // when to look again for those in the roster whom we do not meet
 	lostPause time.Duration
@@ -127,13 +130,18 @@ func (r *Room) surface(now time.Time) {
 	}
 }
 
-// showAddrs tells everybody where we are once that has changed.
+// showAddrs tells everybody where we are once that has changed, at most each
+// addrsEvery: an interface may come and go each second.
 func (r *Room) showAddrs(now time.Time) {
-	self := r.cfg.Network.Self()
 	v := &r.seeking
+	if v.showAgain.After(now) {
+		return
+	}
+	self := r.cfg.Network.Self()
 	if slices.Equal(v.shown, self.Addrs) {
 		return
 	}
+	v.showAgain = now.Add(addrsEvery)
 	first := v.shown == nil
 	if v.shown = slices.Clone(self.Addrs); first {
 		return // beacons and PEERS have told
