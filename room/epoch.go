@@ -59,7 +59,7 @@ type epochs struct {
 	witnessed, told bool
 	departedAt      time.Time // when we first knew of one
 	departureAt     time.Time // when we last saw one go
-	changedAt   time.Time // when the newest epoch began
+	changedAt       time.Time // when the newest epoch began
 }
 
 type ancestor struct {
