@@ -21,6 +21,7 @@ type commands struct {
 	Run       runCmd       `cmd:"" help:"Start a node, and join ROOM if one is given."`
 	Join      joinCmd      `cmd:"" help:"Join a room and talk. Anyone who knows its name can join it too."`
 	Bootstrap bootstrapCmd `cmd:"" help:"Run a node for others to start from. It hears nothing."`
+	Loopback  loopbackCmd  `cmd:"" help:"Hear yourself, as others would: try microphone, speaker and a bad path. Nothing leaves this machine."`
 	Devices   devicesCmd   `cmd:"" help:"List microphones and speakers."`
 	ID        idCmd        `cmd:"" name:"id" help:"Show this home's identity."`
 	Ctl       ctlCmd       `cmd:"" help:"Steer the node that runs on this home; prints one JSON object."`
