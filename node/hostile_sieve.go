@@ -18,8 +18,9 @@ import (
 //   - what was refused so often lately that it is a flood, for barFor: packets
 //     of one class from one source, or from all who are not connected
 //
-// The filter is only ever as strict as what stands behind it (takeDatagram,
-// doorstep), which is all there is where the kernel has no such filter.
+// But for those bars the filter drops only what would be dropped behind it
+// (takeDatagram, doorstep), which is all there is where the kernel has no such
+// filter.
 //
 // Its methods may be called from any goroutine.
 type sieve struct {

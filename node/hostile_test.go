@@ -533,3 +533,28 @@ func TestConnectedFrom(t *testing.T) {
 	}
 	eventually(t, "the address is forgotten", func() bool { return !b.guard.addresses.has(at) })
 }
+
+// TestFloodsAllocateNothing: what every packet passes takes no memory, whether
+// it passes or not.
+func TestFloodsAllocateNothing(t *testing.T) {
+	member, stranger := netip.MustParseAddrPort("44.0.9.1:9"), netip.MustParseAddrPort("[2a00::1]:9")
+	var book addressBook
+	book.now.Store(&map[netip.AddrPort]bool{member: true})
+	s := sieve{sockets: map[*kernelSocket]bool{{}: true}, barred: bars{by: [packetClasses]map[netip.AddrPort]time.Time{
+		voicePacket: {barOf(voicePacket, stranger): epoch.Add(time.Hour)},
+	}}}
+	d := doorstep{known: book.find}
+	now := epoch
+	for name, f := range map[string]func(){
+		"a member's packet":     func() { d.pass(0x40, member, now) },
+		"a stranger's packet":   func() { d.pass(0x40, stranger, now) },
+		"a beginning":           func() { d.pass(0xc0, stranger, now) },
+		"a refusal":             func() { s.refuse(firstPacket, stranger, now) },
+		"a refusal of a barred": func() { s.refuse(voicePacket, stranger, now) },
+	} {
+		f() // notes the source
+		if n := testing.AllocsPerRun(50, f); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}

@@ -46,10 +46,10 @@ func (v *volley) add(b []byte) (sent int) {
 // flush sends what was kept, and tells how many went.
 func (v *volley) flush() (sent int) {
 	var err error
-	switch {
-	case v.n == 0:
+	switch v.n {
+	case 0:
 		return 0
-	case v.n == 1:
+	case 1:
 		_, _, err = v.conn.WriteMsgUDP(v.buf, nil, v.to)
 	default:
 		binary.NativeEndian.PutUint16(v.oob[unix.CmsgLen(0):], uint16(v.size))
