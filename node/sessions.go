@@ -340,6 +340,7 @@ func (n *Node) addSession(s *session) error {
 	}
 	n.sieve.sessionsChanged()
 	n.host.ConnManager().Protect(s.remote, protectTag)
+	n.whereabouts.told(s.remote, usable(n.host.Peerstore().Addrs(s.remote)), false)
 	return nil
 }
 

@@ -1,9 +1,7 @@
 package node
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-msgio/pbio"
 	ma "github.com/multiformats/go-multiaddr"
-	"google.golang.org/protobuf/proto"
 
 	"teahouse/internal/mesh"
 )
@@ -155,41 +153,19 @@ func (n *Node) whereFrom(ctx context.Context, via, p peer.ID) ([]ma.Multiaddr, e
 	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
 	defer stop()
 	defer func() { _ = st.Reset() }()
-	b, err := proto.Marshal(dhtpb.NewMessage(dhtpb.Message_FIND_NODE, []byte(p), 0))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := st.Write(append(binary.AppendUvarint(nil, uint64(len(b))), b...)); err != nil {
+	if err := pbio.NewDelimitedWriter(st).WriteMsg(dhtpb.NewMessage(dhtpb.Message_FIND_NODE, []byte(p), 0)); err != nil {
 		return nil, fmt.Errorf("ask: %w", err)
 	}
-	b, err = readDelimited(bufio.NewReader(st), maxWhere)
-	if err != nil {
-		return nil, fmt.Errorf("answer: %w", err)
-	}
-	return parseWhere(b, p)
-}
-
-// readDelimited reads a message behind its length.
-func readDelimited(r *bufio.Reader, limit uint64) ([]byte, error) {
-	size, err := binary.ReadUvarint(r)
-	if err != nil {
-		return nil, err
-	}
-	if size > limit {
-		return nil, errTooLong
-	}
-	b := make([]byte, size)
-	_, err = io.ReadFull(r, b)
-	return b, err
+	return readWhere(st, p)
 }
 
 var errNotKnown = errors.New("the peer is not known there")
 
-// parseWhere reads from an answer to FIND_NODE what it says of p.
-func parseWhere(b []byte, p peer.ID) ([]ma.Multiaddr, error) {
+// readWhere reads an answer to FIND_NODE, and what it says of p.
+func readWhere(r io.Reader, p peer.ID) ([]ma.Multiaddr, error) {
 	var m dhtpb.Message
-	if err := proto.Unmarshal(b, &m); err != nil {
-		return nil, err
+	if err := pbio.NewDelimitedReader(r, maxWhere).ReadMsg(&m); err != nil {
+		return nil, fmt.Errorf("answer: %w", err)
 	}
 	for _, info := range m.GetCloserPeers() {
 		if string(info.GetId()) != string(p) {
