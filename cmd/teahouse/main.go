@@ -4,7 +4,8 @@
 // Wiring only: flags.go what may be asked, exit.go what is said when it does
 // not work, join.go one run from start to end, house.go and seat.go what runs,
 // events.go and hub.go what is told to scripts, people.go and screen.go to
-// people, loopback.go what somebody hears of themselves, verbs.go, control.go and ctl.go what others may ask of it.
+// people, loopback.go what somebody hears of themselves, verbs.go, control.go
+// and ctl.go what others may ask of it.
 package main
 
 import (
