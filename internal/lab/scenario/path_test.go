@@ -225,16 +225,16 @@ func TestPathFaults(t *testing.T) {
 	}
 	faults = append(faults, f)
 
-	// Each moves to another network, which the other one is told of. The other
-	// way about (docs/test-wishlist.md) it takes longer now and then.
+	// Each moves to another network, which the other one is told of: first who
+	// was dialled, so that the second one's connection leads to where it was.
 	for _, m := range []struct {
 		name   string
 		host   *lab.Host
 		other  *actor
 		member string
 	}{
-		{"the listener moves", b, k.speaker, k.listener.member(t)},
 		{"the speaker moves", a, k.listener, k.member},
+		{"the listener moves", b, k.speaker, k.listener.member(t)},
 	} {
 		f = fault{name: m.name, from: time.Now(), most: 5 * time.Second}
 		must(t, m.host.Renumber(t.Context()))
