@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"teahouse/internal/audio"
 	"teahouse/internal/home"
 	"teahouse/internal/voice"
 	"teahouse/room"
@@ -223,6 +224,22 @@ func (s *seat) lastStats(of func(room.Member) bool) {
 			s.house.hub.publish(newStats(s.voice, m, links[m.Member], 0, s.id))
 		}
 	}
+}
+
+// levels are what meters show, -dBov: our microphone, and everybody's voice by
+// member key. In no room there are none.
+func (h *house) levels() (own uint8, others map[string]uint8) {
+	s := h.current()
+	if s == nil {
+		return audio.SilentLevel, nil
+	}
+	others = map[string]uint8{}
+	for _, m := range s.room.Members() {
+		if !m.Self {
+			others[memberText(m.Member)] = s.place.Level(m.Member)
+		}
+	}
+	return s.voice.Level(), others
 }
 
 func (s *seat) warn(code, message string) {

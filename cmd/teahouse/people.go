@@ -1,20 +1,25 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
 // people turns events into lines that people read. It takes events as their
 // JSON, so that a view that is attached to a running node shows the same.
 type people struct {
+	mu     sync.Mutex // show and tick
 	screen *screen
 	keys   bool // m and q are taken, and the bottom line is shown
 	stays  bool // the node goes on when the room is left
 	view   bool // attached to a node that goes on without us
+	// levels are asked for meters; nil: there are none.
+	levels func() (own uint8, others map[string]uint8)
 
 	topic      string // of the room to be joined; empty for none
 	name       string // of the room; empty while in none
@@ -64,8 +69,17 @@ type decoded struct {
 	Replaced   bool     `json:"replaced"`
 }
 
+// tick moves the meters.
+func (p *people) tick() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bottom()
+}
+
 // show takes one event.
 func (p *people) show(text []byte, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var e decoded
 	if err := json.Unmarshal(text, &e); err != nil {
 		return // from a newer node: not for us
@@ -369,6 +383,13 @@ func (p *people) bottom() {
 	if p.deaf {
 		state += p.screen.paint(styleAlarm, " DEAF ")
 	}
+	own, others := uint8(127), map[string]uint8(nil)
+	if p.levels != nil {
+		own, others = p.levels()
+	}
+	if p.levels != nil && !p.silent {
+		state = bar(own) + " " + state
+	}
 	parts := []string{state + " " + p.name, fmt.Sprintf("%d here", len(p.members)+1)}
 	if n := p.recorders(); n != "" {
 		parts = append(parts, p.screen.paint(styleAlarm, n+" records"))
@@ -376,7 +397,11 @@ func (p *people) bottom() {
 	if len(p.order) > 0 {
 		var names []string
 		for _, m := range p.order {
-			names = append(names, p.callMember(m))
+			name := p.callMember(m)
+			if p.levels != nil {
+				name += " " + bar(cmp.Or(others[m], 127))
+			}
+			names = append(names, name)
 		}
 		parts = append(parts, strings.Join(names, ", "))
 	}
@@ -388,6 +413,14 @@ func (p *people) bottom() {
 		parts = append(parts, key)
 	}
 	p.screen.setBottom(strings.Join(append(parts, quit), " · "))
+}
+
+// bar shows a level, -dBov, from -60 dB in steps of 12, without colour: a meter
+// for those who see none as well.
+func bar(level uint8) string {
+	const steps = 5
+	full := max(0, min(steps, (72-int(level))/12))
+	return "[" + strings.Repeat("#", full) + strings.Repeat(" ", steps-full) + "]"
 }
 
 func (p *people) recorders() string {

@@ -177,6 +177,7 @@ type memberStatus struct {
 	Hears          bool    `json:"hears"`
 	VolumeDB       float64 `json:"volume_db"`  // how loud they are here
 	MutedHere      bool    `json:"muted_here"` // by the verb volume
+	Level          int     `json:"level"`      // of their voice, -dBov, 127 for silence
 }
 
 func (h *house) status() reply {
@@ -215,7 +216,7 @@ func (s *seat) status() roomStatus {
 			Member: memberText(m.Member), Nick: m.Nick, Role: m.Role, Muted: m.Muted, ListenOnly: m.ListenOnly,
 			Recording: m.Recording, AllowRecording: m.AllowRecording, Link: state, Path: pathWord(l.Path),
 			Transport: l.Path.Transport, Remote: l.Path.Remote, RTTms: ms(l.RTT), Hears: l.Hears,
-			VolumeDB: volume.Decibels, MutedHere: volume.Muted,
+			VolumeDB: volume.Decibels, MutedHere: volume.Muted, Level: int(s.place.Level(m.Member)),
 		})
 	}
 	return out

@@ -271,3 +271,26 @@ func TestNumbersAreNoFlags(t *testing.T) {
 		t.Errorf("%q of %q", got, in)
 	}
 }
+
+// The bottom line shows how loud we and those who speak are.
+func TestMeters(t *testing.T) {
+	for level, want := range map[uint8]string{0: "[#####]", 12: "[#####]", 13: "[#### ]", 37: "[##   ]", 60: "[#    ]", 61: "[     ]", 127: "[     ]"} {
+		if got := bar(level); got != want {
+			t.Errorf("%d: %s, want %s", level, got, want)
+		}
+	}
+	s := &screen{out: &bytes.Buffer{}, width: func() int { return 80 }}
+	p := newPeople(s, true, false)
+	p.name, p.order = "tea", []string{"bbbbbbbbbbbb"}
+	p.members["bbbbbbbbbbbb"] = &personLine{nick: "Bo", member: "bbbbbbbbbbbb"}
+	p.levels = func() (uint8, map[string]uint8) { return 20, map[string]uint8{"bbbbbbbbbbbb": 40} }
+	p.tick()
+	if !strings.HasPrefix(s.bottom, "[#### ]  LIVE ") || !strings.Contains(s.bottom, "Bo [##   ]") {
+		t.Errorf("the bottom line is %q", s.bottom)
+	}
+	p.silent = true
+	p.tick()
+	if strings.HasPrefix(s.bottom, "[") {
+		t.Errorf("a meter for no microphone: %q", s.bottom)
+	}
+}

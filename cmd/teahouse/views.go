@@ -36,8 +36,14 @@ func (t *talk) startViews(ctx context.Context) {
 	keys := !t.bootstrap && a.takeKeyboard()
 	p := newPeople(a.screen, keys, false)
 	p.topic, p.stays = plain(t.topic), !t.leaveEnds
-	p.bottom()
+	shown := make(chan struct{})
+	if keys {
+		p.levels = t.house.levels
+		t.views.Go(func() { t.moveMeters(p, shown) })
+	}
+	p.tick()
 	t.views.Go(func() {
+		defer close(shown)
 		defer a.guard()
 		for {
 			l, ok := f.next(ctx)
@@ -56,6 +62,21 @@ func (t *talk) startViews(ctx context.Context) {
 				a.screen.println("! " + r.Message)
 			}
 		})
+	}
+}
+
+// moveMeters does so until the view has shown everything.
+func (t *talk) moveMeters(p *people, shown <-chan struct{}) {
+	defer t.app.guard()
+	tick := time.NewTicker(2 * meterEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-shown:
+			return
+		case <-tick.C:
+			p.tick()
+		}
 	}
 }
 

@@ -89,6 +89,15 @@ func (p *person) tally() tally {
 	return t
 }
 
+// Level is how loud m was over the last 200 ms, -dBov: as heard, before volume
+// and deafness, or as claimed where others are louder. 127 is silence.
+func (s *Seat) Level(m room.Member) uint8 {
+	if p := (*s.heard.Load())[m]; p != nil {
+		return uint8(p.level.Load())
+	}
+	return audio.SilentLevel
+}
+
 // MouthToEar estimates the delay from a sample's capture at m's microphone to
 // its playing here, over a path of the round trip rtt: capture latency, one
 // frame, half the round trip, playout, limiter, speaker latency. The sender's
