@@ -34,6 +34,8 @@ type commandLine struct {
 	Simulated simulatedCommand `cmd:"" hidden:""`
 	// And for churn.
 	ChurnPlay churnPlayCommand `cmd:"" hidden:"" name:"churn-play"`
+	// And for the thin uplinks of voice.
+	UplinkPlay uplinkPlayCommand `cmd:"" hidden:"" name:"uplink-play"`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -54,9 +54,19 @@ func (c *voiceCommand) Run(ctx context.Context) error {
 			return fmt.Errorf("play %s: %w", sweeps[i].name, err)
 		}
 	}
+	var uplinks []uplinkRow
+	if c.All {
+		program, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+		if uplinks, err = playUplinksApart(ctx, program); err != nil {
+			return fmt.Errorf("play thin uplinks: %w", err)
+		}
+	}
 	c.progress("%v", time.Since(started).Round(time.Second))
 	if c.Out != "" {
-		if err := writeVoice(c.Out, sweeps); err != nil {
+		if err := writeVoice(c.Out, sweeps, uplinks); err != nil {
 			return err
 		}
 	}
@@ -66,11 +76,15 @@ func (c *voiceCommand) Run(ctx context.Context) error {
 			all = append(all, s.figures...)
 		}
 		return json.NewEncoder(os.Stdout).Encode(struct {
-			Voice []voiceFigures `json:"voice"`
-		}{all})
+			Voice   []voiceFigures `json:"voice"`
+			Uplinks []uplinkRow    `json:"uplinks,omitempty"`
+		}{all, uplinks})
 	}
 	for _, s := range sweeps {
 		fmt.Print(s.table())
+	}
+	if len(uplinks) > 0 {
+		fmt.Print(uplinkTable(uplinks))
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ func (s *voiceSweep) plot(y string, most float64, of func(voiceFigures) float64)
 }
 
 // writeVoice writes voice.md and its plots into a directory.
-func writeVoice(dir string, sweeps []voiceSweep) error {
+func writeVoice(dir string, sweeps []voiceSweep, uplinks []uplinkRow) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -151,6 +151,10 @@ func writeVoice(dir string, sweeps []voiceSweep) error {
 		for _, f := range s.figures {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(f.cells(), " | "))
 		}
+	}
+	if len(uplinks) > 0 {
+		b.WriteByte('\n')
+		b.WriteString(uplinkTable(uplinks))
 	}
 	return os.WriteFile(filepath.Join(dir, "voice.md"), b.Bytes(), 0o644)
 }

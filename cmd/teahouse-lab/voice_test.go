@@ -217,3 +217,16 @@ func TestVoicePlots(t *testing.T) {
 		}
 	}
 }
+
+// The table of thin uplinks has a line for each, and says what there is beside.
+func TestUplinkTable(t *testing.T) {
+	rows := uplinkRows()
+	rows[1].Lost, rows[1].Thin, rows[1].Late, rows[1].Uploaded = 0.012, 0.3, 298*tick, 540_000
+	text := uplinkTable(rows)
+	if n := strings.Count(text, "\n| "); n != len(rows)+1 {
+		t.Errorf("%d lines of %d\n%s", n, len(rows)+1, text)
+	}
+	if want := "| 1000 kbit/s | 4 | 0 % | 540 kbit/s | 1.2 % | 30 % | 298 ms |"; !strings.Contains(text, want) {
+		t.Errorf("no line %s in\n%s", want, text)
+	}
+}
