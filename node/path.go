@@ -407,7 +407,7 @@ func (s *session) seekPeer(st *pathState, now time.Time) {
 	if st.dials[1].had.After(had) {
 		had = st.dials[1].had
 	}
-	if now.Sub(had) >= healFor || now.Sub(st.asked) < askEvery || s.node.reaches(s.remote, now) {
+	if now.Sub(had) >= healFor || now.Sub(st.asked) < askEvery || s.node.reaches(s.remote, now) || !s.node.whereabouts.mayAsk(now) {
 		return
 	}
 	st.asked = now

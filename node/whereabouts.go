@@ -35,6 +35,10 @@ const (
 	askedAtOnce = 6
 	askWhere    = 2 * time.Second
 	askEvery    = time.Second
+	// roundsPerSecond and roundsAtOnce bound the rounds of one node: who loses a
+	// hundred members in a split must not flood those who remain.
+	roundsPerSecond = 4
+	roundsAtOnce    = 8
 	// maxWhere bounds an answer: 20 peers, each with a dozen addresses.
 	maxWhere = 64 << 10
 )
@@ -43,6 +47,23 @@ const (
 type whereabouts struct {
 	mu    sync.Mutex
 	peers map[peer.ID][]ma.Multiaddr // the latest first, at most mesh.MaxAddrs
+
+	// Of the bucket of rounds.
+	asked time.Time
+	spent float64
+}
+
+// mayAsk tells whether another round may be asked now, and counts it.
+func (w *whereabouts) mayAsk(now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.spent = max(0, w.spent-roundsPerSecond*now.Sub(w.asked).Seconds())
+	w.asked = now
+	if w.spent+1 > roundsAtOnce {
+		return false
+	}
+	w.spent++
+	return true
 }
 
 // told takes in addresses of p; news tells that some of them were not known.

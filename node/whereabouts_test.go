@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	dhtpb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -117,6 +118,20 @@ func TestTold(t *testing.T) {
 	}
 	if w.forget(p); len(w.of(p)) > 0 {
 		t.Error("not forgotten")
+	}
+}
+
+// TestMayAsk: however many are lost, few rounds are asked.
+func TestMayAsk(t *testing.T) {
+	var w whereabouts
+	asked := 0
+	for at := time.Duration(0); at < 10*time.Second; at += 5 * time.Millisecond {
+		if w.mayAsk(epoch.Add(at)) {
+			asked++
+		}
+	}
+	if most := roundsAtOnce + 10*roundsPerSecond; asked > most || asked < most-2 {
+		t.Errorf("%d rounds in 10 s, at most %d", asked, most)
 	}
 }
 
