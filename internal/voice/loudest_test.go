@@ -2,6 +2,7 @@ package voice
 
 import (
 	"math"
+	"strconv"
 	"testing"
 	"time"
 
@@ -253,5 +254,35 @@ func TestManyVoicesAllocateNothing(t *testing.T) {
 	}
 	if unheard == 0 || unheard > on/2 {
 		t.Errorf("%d of %d frames unheard", unheard, on)
+	}
+}
+
+// What it costs to hear seven, eight and sixteen who all talk, each 20 ms: a
+// frame of everybody taken in, two blocks made.
+func BenchmarkHear(b *testing.B) {
+	for _, n := range []int{1, 7, 8, 16} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			var levels []func(int) float64
+			for i := range n {
+				levels = append(levels, steady(-15-float64(i)))
+			}
+			c := newChoir(b, levels...)
+			c.sound = make([]float32, 0, 1<<20)
+			c.run(b, time.Second) // everybody has a frame, which is said again
+			frame := uint32(c.frames)
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, m := range c.all {
+					m.frame.Counter, m.frame.MediaTime, m.frame.SpurtStart = frame, frame*960, false
+					c.seat.Heard(m.member, &m.frame, c.at)
+				}
+				frame++
+				for range 2 {
+					c.voice.playout.mix(c.at)
+					c.at = c.at.Add(audio.BlockDuration)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/20e6*100, "%core")
+		})
 	}
 }
