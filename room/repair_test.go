@@ -51,7 +51,7 @@ func TestRepairOfRandomLoss(t *testing.T) {
 		if allowed := max(0.01, 1.15*math.Pow(tt.loss, maxDepth+1)); left > allowed || depth < tt.least || depth > tt.most {
 			t.Errorf("%.1f %% loss: %.2f %% stay lost, depth %.2f on average", 100*tt.loss, 100*left, depth)
 		}
-		if _, depth = repaired(&r, 40, false, func(int) bool { return false }); r.depth != 0 {
+		if repaired(&r, 40, false, func(int) bool { return false }); r.depth != 0 {
 			t.Errorf("40 s after %.1f %% loss: depth %d", 100*tt.loss, r.depth)
 		}
 	}
