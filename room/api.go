@@ -52,9 +52,12 @@ type Config struct {
 	// given before it returns.
 	RaiseInstance func(atLeast uint64) error
 
-	Nick           string // at most MaxNick bytes, no control characters
-	ListenOnly     bool   // has no microphone
-	Muted          bool
+	Nick       string // at most MaxNick bytes, no control characters
+	ListenOnly bool   // has no microphone
+	Muted      bool
+	// Shielded keeps from whoever sees the packets when we mute and unmute: the
+	// others are told with the next entry that is due, within six seconds.
+	Shielded       bool
 	Recording      bool // keeps what it hears: shown to all
 	AllowRecording bool // others may keep what this member says
 

@@ -79,8 +79,11 @@ func (r *Room) Speak(f *Frame) error { return r.plane.speak(f) }
 
 // SetMuted mutes or unmutes: no voice leaves after SetMuted(true) returns.
 // Like all setters it returns when the change is on its way to every other
-// member, ErrClosed after the room has ended.
+// member, ErrClosed after the room has ended; but see Config.Shielded.
 func (r *Room) SetMuted(muted bool) error { return r.setFlag(entryMuted, muted) }
+
+// SetShielded changes Config.Shielded.
+func (r *Room) SetShielded(on bool) { r.shielded.Store(on) }
 
 // SetRecording shows all that this member keeps what it hears. Nothing may be
 // kept before SetRecording(true) has returned nil.
@@ -119,7 +122,9 @@ func (r *Room) changeSelf(change func(*entry)) error {
 			return
 		}
 		r.plane.setQuiet(r.own.Flags&entryMuted != 0, r.own.Flags&entryListenOnly != 0)
-		r.announceSelf()
+		if !r.shielded.Load() || r.own.Nick != old.Nick || r.own.Flags^old.Flags != entryMuted {
+			r.announceSelf()
+		}
 		r.membersChanged()
 		r.memberEvents(&r.own, old.Flags, stateChanged)
 	})

@@ -58,13 +58,15 @@ type Room struct {
 	spread  spread
 	foreign allowance // broadcasts under epochs of others
 
-	ending  atomic.Bool // by Leave, or from within
-	mu      sync.Mutex
-	closed  bool // nothing is spawned any more
-	wg      sync.WaitGroup
-	err     error // why it ended; set before done is closed
-	subs    map[*Subscription]struct{}
-	pending []func() // owned by the loop: what is to be done after the closure at hand
+	ending atomic.Bool // by Leave, or from within
+	// shielded: when we mute is not to be seen (Config.Shielded).
+	shielded atomic.Bool
+	mu       sync.Mutex
+	closed   bool // nothing is spawned any more
+	wg       sync.WaitGroup
+	err      error // why it ended; set before done is closed
+	subs     map[*Subscription]struct{}
+	pending  []func() // owned by the loop: what is to be done after the closure at hand
 
 	// Owned by the loop.
 	leaving    bool
@@ -138,6 +140,7 @@ func newRoom(cfg Config) *Room {
 		seeking: newRendezvous(now), presenceAt: now.Add(presenceEvery), reportAt: now,
 		foreign: allowance{bucket: bucket{rate: 20, burst: 100}},
 	}
+	r.shielded.Store(cfg.Shielded)
 	if r.cfg.Now == nil {
 		r.cfg.Now = time.Now
 	}
