@@ -106,9 +106,12 @@ func steady(decibels float64) func(int) float64 {
 // heard a moment later, in the place of the one who was least loud, and the
 // figures of those who are passed over go on as if they were heard.
 func TestLoudestAreHeard(t *testing.T) {
+	// Eight that differ by less than the hysteresis, and three that are fainter
+	// by more: whoever came first, these eight have the places in the end.
+	decibels := []float64{-14, -15, -16, -17, -18, -19, -20, -22, -27, -28}
 	var levels []func(int) float64
-	for i := range 11 {
-		levels = append(levels, steady(-20-1.5*float64(i)))
+	for _, db := range append(decibels, 0) {
+		levels = append(levels, steady(db))
 	}
 	const rises = 100
 	levels[10] = func(frame int) float64 {
@@ -131,8 +134,8 @@ func TestLoudestAreHeard(t *testing.T) {
 		}
 		if p := (*c.seat.heard.Load())[c.all[i].member]; !p.speaks.on {
 			t.Errorf("voice %d is not shown to speak", i)
-		} else if want := 23 + 1.5*float64(i); i < 10 && math.Abs(float64(p.level.Load())-want) > 2 {
-			t.Errorf("voice %d is shown at -%d dBov, not -%.1f", i, p.level.Load(), want)
+		} else if i < len(decibels) && math.Abs(float64(p.level.Load())+decibels[i]-3) > 2 {
+			t.Errorf("voice %d is shown at -%d dBov, not at %.0f", i, p.level.Load(), decibels[i]-3)
 		}
 	}
 	c.run(t, 100*time.Millisecond)
@@ -147,7 +150,8 @@ func TestLoudestAreHeard(t *testing.T) {
 		if s.Lost > 0 || s.Skipped > 0 || s.OnTime+2 < s.Sent {
 			t.Errorf("%+v", s)
 		}
-		if i := s.Member[0] - 1; (s.Unheard > 0) != (i >= 7) {
+		// As all come at once, some lose a moment until their levels are known.
+		if i := s.Member[0] - 1; (s.Unheard > 5) != (i >= 7) {
 			t.Errorf("voice %d: %d frames unheard", i, s.Unheard)
 		}
 	}

@@ -47,7 +47,8 @@ func newPerson(m room.Member, recorder bool) *person {
 		recorder: recorder,
 		receiver: codec.NewReceiver(codec.ReceiverConfig{CatchesUp: recorder}),
 		loudness: 1,
-		refuses:  true, // until the roster tells
+		refuses:  true,      // until the roster tells
+		held:     placeHold, // a place that was not won is not protected
 	}
 	p.level.Store(audio.SilentLevel)
 	p.applyGain()
