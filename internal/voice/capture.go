@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,9 +44,8 @@ type capture struct {
 	speaks speaking
 	clips  clipping
 
-	mu     sync.Mutex
-	spare  audio.Microphone // stands in for one that has ended, in Shielded
-	closed bool
+	came  time.Time // when the last block was taken
+	spare *standIn
 }
 
 // stops is for each flow one frame of silence by itself; nil: the flow is off.
@@ -58,6 +56,7 @@ func newCapture(v *Voice) (*capture, error) {
 		v:        v,
 		channels: v.cfg.Microphone.Channels(),
 		mono:     make([]float32, audio.BlockFrames),
+		spare:    newStandIn(),
 	}
 	var err error
 	if c.base, err = newEncoding(room.FlowBase, v.cfg.Encoder, c.channels); err != nil {
@@ -92,21 +91,20 @@ func (c *capture) run() {
 	case errors.Is(err, io.EOF):
 		err = nil
 	}
-	shielded := c.v.Mode() == Shielded
-	if !shielded {
+	if c.v.Mode() != Shielded {
 		c.finish()
-	}
-	c.v.cfg.OnMicrophoneEnd(err)
-	if !shielded {
+		c.v.cfg.OnMicrophoneEnd(err)
 		return
 	}
-	if spare := c.standIn(); spare != nil {
-		_ = c.listen(spare) // until it is closed
-	}
+	// The packets must not end with the microphone.
+	c.v.cfg.OnMicrophoneEnd(err)
+	c.channels, c.block = 1, make([]float32, audio.BlockFrames)
+	c.spare.next = c.came.Add(audio.BlockDuration)
+	_ = c.listen(c.spare) // until it is closed
 }
 
 // listen takes blocks of m until it fails, ends or is closed.
-func (c *capture) listen(m audio.Microphone) error {
+func (c *capture) listen(m reader) error {
 	for {
 		at, err := m.Read(c.block)
 		if err != nil {
@@ -116,32 +114,11 @@ func (c *capture) listen(m audio.Microphone) error {
 	}
 }
 
-// standIn goes on with silence where the packets must not end with the
-// microphone; nil after close.
-func (c *capture) standIn() audio.Microphone {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return nil
-	}
-	c.spare = audio.NewSilence()
-	c.channels = c.spare.Channels()
-	c.block = c.mono[:len(c.mono):len(c.mono)]
-	c.mono = make([]float32, len(c.block))
-	return c.spare
-}
-
-func (c *capture) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	if c.spare != nil {
-		_ = c.spare.Close() // it holds nothing
-	}
-}
+func (c *capture) close() { c.spare.close() }
 
 // step takes one block from c.block.
 func (c *capture) step(at time.Time) {
+	c.came = time.Now()
 	// First what Shielded has kept back until now, when the microphone and
 	// nothing that was said sets the time.
 	c.release()
@@ -305,6 +282,7 @@ func (c *capture) consider(free bool) {
 	for _, s := range *c.v.seats.Load() {
 		want = join(want, s.flows())
 	}
+	want.Short = want.Short && c.v.cfg.ShortFrames
 	next := c.v.Mode().plan(want, c.fixed)
 	if next == c.plan && !want.Change {
 		c.waits = 0

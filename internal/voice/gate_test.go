@@ -176,8 +176,12 @@ type murmur struct {
 func (m *murmur) Read(block []float32) (time.Time, error) {
 	at, err := m.Microphone.Read(block)
 	for i := range block {
-		m.x = m.x*1664525 + 1013904223
-		block[i] = (float32(m.x>>8)/(1<<24) - 0.5) * 0.0035
+		block[i] = m.next()
 	}
 	return at, err
+}
+
+func (m *murmur) next() float32 {
+	m.x = m.x*1664525 + 1013904223
+	return (float32(m.x>>8)/(1<<24) - 0.5) * 0.0035
 }

@@ -67,6 +67,10 @@ type Config struct {
 
 	// Mode is what to begin with; see Voice.SetMode.
 	Mode Mode
+	// ShortFrames lets standard and studio take frames of 10 ms while every link
+	// is short and clean. Where such a link gets worse in mid-speech, listeners
+	// hear up to a second of the change.
+	ShortFrames bool
 	// Encoder, where its frames, bit rate or FEC are set, is what the base
 	// encoding is, mono whatever it says. Else mode and links decide.
 	Encoder codec.EncoderConfig
