@@ -189,8 +189,10 @@ func (s *session) look(st *pathState, now time.Time) time.Duration {
 func (s *session) choose(st *pathState, now time.Time) time.Duration {
 	full := s.noteTalk(st, now)
 	st.quic, st.tcp = s.node.bestConns(s.remote)
-	for _, c := range []network.Conn{st.quic, st.tcp} {
-		if c != nil {
+	// The connection of the session's own stream may be none of the best: that
+	// it is dead must be found out all the same.
+	for _, c := range []network.Conn{st.quic, st.tcp, s.stream.Conn()} {
+		if c != nil && !c.IsClosed() {
 			s.node.pings.touch(c, now)
 		}
 	}

@@ -122,7 +122,8 @@ func (n *Node) roomStream(ctx context.Context, id peer.ID) (network.Stream, erro
 	return n.host.NewStream(ctx, id, roomProtocol)
 }
 
-// whileAnswers asks over c until ctx ends, and calls deaf where no answer comes.
+// whileAnswers asks over c until ctx ends, and calls deaf where no answer comes,
+// sooner where there is a better connection.
 func (n *Node) whileAnswers(ctx context.Context, c network.Conn, deaf func()) {
 	tick := time.NewTicker(checkFast)
 	defer tick.Stop()
@@ -130,7 +131,11 @@ func (n *Node) whileAnswers(ctx context.Context, c network.Conn, deaf func()) {
 		select {
 		case now := <-tick.C:
 			n.pings.touch(c, now)
-			if n.pings.silence(c, now) >= suspectAfter {
+			patience := suspectAfter
+			if viaQUIC, viaTCP := n.bestConns(c.RemotePeer()); c != viaQUIC && c != viaTCP {
+				patience = hurriedAfter
+			}
+			if n.pings.silence(c, now) >= patience {
 				deaf()
 				return
 			}
