@@ -55,7 +55,7 @@ func (c *runCmd) Run(a *app) error {
 // The flags that mean nothing to a node that runs already.
 var (
 	networkFlagNames = []string{"network", "listen", "peer", "keep-identity", "transport", "mdns", "wait"}
-	voiceFlagNames   = []string{"mic", "speaker", "mic-after", "process", "gate", "nick", "listen-only", "muted", "allow-recording", "for", "exit-on-mic-end"}
+	voiceFlagNames   = []string{"mic", "speaker", "mic-after", "process", "gate", "mode", "nick", "listen-only", "muted", "allow-recording", "for", "exit-on-mic-end"}
 )
 
 // talk is one `join` or `run` from start to end.

@@ -3,6 +3,7 @@ package main
 import (
 	"teahouse/internal/audio"
 	"teahouse/internal/audio/process"
+	"teahouse/internal/voice"
 )
 
 // What is done to the microphone before it is heard, and push to talk.
@@ -27,6 +28,37 @@ func (f *voiceFlags) cleaning(mic, speaker audio.Spec) (stages process.Stages, g
 		}
 	}
 	return stages, gate, nil
+}
+
+// mode is what --mode says; kong has checked it, and the empty word is standard.
+func (f *voiceFlags) mode() voice.Mode {
+	m, err := voice.ParseMode(f.Mode)
+	if err != nil {
+		return voice.Standard
+	}
+	return m
+}
+
+// checkMode refuses flags that a mode leaves without a meaning.
+func (f *voiceFlags) checkMode(given map[string]bool) error {
+	switch f.mode() {
+	case voice.Studio:
+		if given["gate"] && f.Gate != audio.GateOpen.String() {
+			return usage("--mode studio has no gate: leave --gate out, or choose another mode")
+		}
+		if given["process"] && f.Process != "off" {
+			return usage("--mode studio cleans nothing: leave --process out, or choose another mode")
+		}
+	case voice.Thrifty:
+		if given["gate"] && f.Gate == audio.GateOpen.String() {
+			return usage("--mode thrifty needs a gate that shuts: give --gate voice or --gate ptt, or choose another mode")
+		}
+	case voice.Shielded:
+		if f.ListenOnly || f.Mic == "none" {
+			return usage("--mode shielded needs a microphone, since who only listens sends no voice: give --mic silence to be seen like the others")
+		}
+	}
+	return nil
 }
 
 // clean sets up what the flags ask for.

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"teahouse/codec"
 	"teahouse/internal/voice"
 	"teahouse/room"
 )
@@ -71,7 +70,7 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 		Speaker:    s.speaker,
 		Recorder:   s.recorder,
 		HoldFor:    holdFor,
-		Encoder:    codec.EncoderConfig{FEC: true, ExpectedLossPercent: 5},
+		Mode:       f.mode(),
 		OnSpeaking: func(id room.ID, m room.Member, on bool) {
 			h.hub.publish(speakingEvent{headOf("speaking", time.Now(), id.String()), memberText(m), on})
 		},
@@ -94,7 +93,7 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 		Network: h.node, Secret: secret, Key: member.Key,
 		Instance: member.Instance, RaiseInstance: member.Raise,
 		Nick: seat.nick, ListenOnly: s.silent, Muted: muted,
-		Recording: s.recorder, AllowRecording: f.AllowRecording,
+		Shielded: f.mode() == voice.Shielded, Recording: s.recorder, AllowRecording: f.AllowRecording,
 		Heard: seat.place.Heard, Log: h.log,
 	})
 	if err != nil {

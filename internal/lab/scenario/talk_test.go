@@ -14,7 +14,7 @@ import (
 // decoder, with the program's settings.
 func opusAlone(t *testing.T, speech []float32) []float32 {
 	t.Helper()
-	enc, err := codec.NewEncoder(codec.EncoderConfig{FEC: true, ExpectedLossPercent: 5})
+	enc, err := codec.NewEncoder(codec.EncoderConfig{})
 	must(t, err)
 	dec, err := codec.NewDecoder(1)
 	must(t, err)
