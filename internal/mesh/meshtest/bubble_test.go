@@ -1,6 +1,7 @@
 package meshtest
 
 import (
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -26,4 +27,25 @@ func TestBubble(t *testing.T) {
 		}
 		all.Wait()
 	})
+}
+
+// TestBubblesSideBySide: the one processor lasts until the last has ended, and
+// not longer.
+func TestBubblesSideBySide(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	t.Run("all", func(t *testing.T) {
+		for range 3 {
+			t.Run("bubble", func(t *testing.T) {
+				t.Parallel()
+				Bubble(t, func(t *testing.T) {
+					if n := runtime.GOMAXPROCS(0); raced && n != 1 {
+						t.Errorf("%d processors", n)
+					}
+				})
+			})
+		}
+	})
+	if n := runtime.GOMAXPROCS(0); n != before {
+		t.Errorf("%d processors afterwards, %d before", n, before)
+	}
 }
