@@ -134,7 +134,8 @@ type Result struct {
 	Handed int
 	// Lives counts how often somebody came.
 	Lives int
-	// Links counts what became of links, as "up: carrier" and "down: reason".
+	// Links counts what became of links before the end, as "up: carrier" and
+	// "down: reason".
 	Links map[string]int
 	// Took is how long all of it took, in virtual time.
 	Took time.Duration

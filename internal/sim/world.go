@@ -48,6 +48,7 @@ type world struct {
 	verified room.VerifiedEntries
 
 	mu      sync.Mutex
+	closing bool // all leave: what becomes of links counts no more
 	result  *Result
 	past    []*departed
 	over    []*ended          // since the last look
@@ -142,6 +143,9 @@ func (w *world) step(now time.Time) (next time.Time, ok bool) {
 // close has everybody leave and ends the network. It is to be called even
 // where the test has failed.
 func (w *world) close() {
+	w.mu.Lock()
+	w.closing = true
+	w.mu.Unlock()
 	for _, p := range w.people {
 		Upload{Who: p.who}.act(w)
 		p.after(func() {
@@ -173,7 +177,8 @@ func (w *world) violated(format string, args ...any) {
 	}
 }
 
-// linked counts a change of a link.
+// linked counts a change of a link while the scenario lasts: when all leave at
+// once, who is gone first and whose goodbye is lost is nobody's business.
 func (w *world) linked(e *room.Event) {
 	what := "up: " + string(e.Path.Carrier)
 	if e.State == "down" {
@@ -181,7 +186,9 @@ func (w *world) linked(e *room.Event) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.result.Links[what]++
+	if !w.closing {
+		w.result.Links[what]++
+	}
 }
 
 // whose is the person that a peer id belongs to.
