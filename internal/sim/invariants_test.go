@@ -240,7 +240,8 @@ func TestClaimsFind(t *testing.T) {
 				_, _ = l.look()
 			}}})
 			r := Run(t, s)
-			if found := len(r.Violations) == 1 && strings.Contains(r.Violations[0].What, test.want); found != (test.want != "") {
+			// At the end they leave, say KNOWN once more, and it is the truth that differs.
+			if found := len(r.Violations) > 0 && strings.Contains(r.Violations[0].What, test.want); found != (test.want != "") {
 				t.Errorf("%v", r.Violations)
 			}
 		})
@@ -252,5 +253,5 @@ func (k known) append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(append(dst, messageKnown), k.number)
 	dst = append(dst, make([]byte, 6)...) // origin number and removals
 	dst = append(dst, k.origin[:]...)
-	return append(dst, k.id[:]...)
+	return append(append(dst, k.id[:]...), 0) // flags
 }

@@ -136,8 +136,8 @@ func (s *tapSession) SendPacket(data []byte) error {
 }
 
 // claims are the parts of frames that a listener says to have lost before
-// repair, so that the speaker repairs with depth 0, 1, 2, 3: in the middle
-// between the limits of room/repair.go.
+// repair, each by itself, so that the speaker repairs with depth 0, 1, 2, 3: in
+// the middle between the limits of room/repair.go.
 var claims = [4]float64{0, 0.05, 0.15, 0.5}
 
 // claimLoss is a report with other numbers in it.
@@ -145,11 +145,12 @@ func claimLoss(report []byte, depth int) []byte {
 	if len(report) != reportLen {
 		return report
 	}
-	const received, lost, lostBeforeRepair = 29, 33, 37 // docs/protocol.md section 6
+	const received, lost, lostBeforeRepair, meanBurst = 29, 33, 37, 51 // docs/protocol.md section 6
 	out := append([]byte(nil), report...)
 	u32 := func(at int) uint32 { return binary.BigEndian.Uint32(out[at:]) }
 	total := u32(received) + u32(lost)
 	binary.BigEndian.PutUint32(out[lostBeforeRepair:], uint32(claims[depth]*float64(total)))
+	binary.BigEndian.PutUint16(out[meanBurst:], 0)
 	return out
 }
 
