@@ -216,8 +216,8 @@ func TestBrokenSessionsEnd(t *testing.T) {
 }
 
 // TestFadingLinksEndWithTheMember: who has left, or fallen silent, gets nothing
-// more, although the voice of its broken session has a way; and the link alone
-// keeps nobody in the roster.
+// more, although the voice of its broken session had a way; and the link alone
+// keeps nobody in the roster for longer than it fades.
 func TestFadingLinksEndWithTheMember(t *testing.T) {
 	t.Run("left", func(t *testing.T) {
 		onStage(t, lan, func(t *testing.T, s *stage) {
@@ -258,8 +258,8 @@ func TestFadingLinksEndWithTheMember(t *testing.T) {
 			nb.closed.Store(true)
 			na.shatter() // and with it all entries
 			nb.shatter()
-			took := s.eventually(presenceGone+time.Second, "b is gone", func() bool { return len(a.room.Members()) == 1 })
-			if took > presenceGone || len(a.room.Links()) != 0 {
+			took := s.eventually(brokenFor+presenceGone+time.Second, "b is gone", func() bool { return len(a.room.Members()) == 1 })
+			if took <= brokenFor || took > brokenFor+presenceGone || len(a.room.Links()) != 0 {
 				t.Errorf("gone after %v, %d links", took, len(a.room.Links()))
 			}
 			before := na.sent()

@@ -28,13 +28,14 @@ func (r *Room) present(now time.Time) (next time.Time) {
 	return sooner(next, r.presenceAt)
 }
 
-// lastReport is when the latest report of a present member came, by a session
-// whose stream stands; zero: none has. Reports are packets of the session: they
-// show that the member lives where its entries wait in a stream whose connection
-// is dead, which may not be known for 15 s.
+// lastReport is when the latest report of a present member came; zero: none has.
+// Reports are packets of a session: they show that the member lives where its
+// entries wait in a stream whose connection is dead, which may not be known for
+// 15 s, and where that stream has broken and the voice goes on by itself
+// (ending.go), for brokenFor at most, while a new one is not found at once.
 func (r *Room) lastReport(m Member) (at time.Time) {
 	for s := range r.sessions {
-		if s.state != sessionOpen || s.far.member != m {
+		if s.state != sessionOpen && s.state != sessionFading || s.far.member != m {
 			continue
 		}
 		s.link.mu.Lock()
