@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -66,6 +67,10 @@ type Host struct {
 	moves   byte       // how often Renumber gave it another address
 }
 
+// made counts the networks of this process, whose names the whole machine sees:
+// two that are made at once must not have one name.
+var made atomic.Int32
+
 // NewNet makes a network without hosts, after sweeping away what dead labs
 // left. On SIGINT and SIGTERM it cleans up before the process dies of them.
 func NewNet(ctx context.Context, topology Topology) (*Net, error) {
@@ -80,11 +85,8 @@ func NewNet(ctx context.Context, topology Topology) (*Net, error) {
 		return nil, err
 	}
 	n := &Net{topology: topology}
-	for i := 0; ; i++ {
-		n.name = fmt.Sprintf("%s%dx%d", netPrefix, os.Getpid(), i)
-		if !used[n.name+"-core"] {
-			break
-		}
+	for n.name == "" || used[n.name+"-core"] {
+		n.name = fmt.Sprintf("%s%dx%d", netPrefix, os.Getpid(), made.Add(1))
 	}
 	n.core = &Host{net: n, ns: n.name + "-core", dev: "br0"}
 	if err := n.core.make(ctx); err != nil {
