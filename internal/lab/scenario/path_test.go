@@ -224,6 +224,7 @@ func TestPathFaults(t *testing.T) {
 		t.Error("no link event tells that the link was down")
 	}
 	faults = append(faults, f)
+	time.Sleep(3 * time.Second) // there has to be speech to tell it by before the next fault
 
 	// Each moves to another network, which the other one is told of: first who
 	// was dialled, so that the second one's connection leads to where it was.
