@@ -3,6 +3,7 @@
 package scenario
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -36,10 +37,13 @@ func checkSpeech(t *testing.T, speech []float32, file string) lab.Comparison {
 	t.Helper()
 	heard, err := lab.ReadMono(file)
 	must(t, err)
-	c, err := lab.Compare(opusAlone(t, speech), heard)
+	said := opusAlone(t, speech)
+	c, err := lab.Compare(said, heard)
 	must(t, err)
-	if c.Median < 0.9 || c.Worst < 0.6 {
-		t.Errorf("the speech has not come through: %v", c)
+	// A half second in which playout follows its target is unlike as one piece.
+	worst := slices.Min(append(c.Whole(said, heard), 1))
+	if c.Median < 0.9 || worst < 0.7 {
+		t.Errorf("the speech has not come through: %v; in pieces the worst is %.3f", c, worst)
 	}
 	if len(c.Gaps) > 0 {
 		t.Errorf("there are silences in it: %v", c)
