@@ -43,5 +43,11 @@ func TestDeathsAndGoodbyes(t *testing.T) {
 	}
 	speaker.ends(t, 0)
 	listener.leaves(t)
+	for _, e := range listener.Events() {
+		if e.Name == "stats" && e.Text("member") == member {
+			t.Logf("%v frames, %v lost, %v late, %v skipped, %v ms made up, %v ms stretched; delay %v ms, jitter %v ms",
+				e.Number("sent"), e.Number("lost"), e.Number("late"), e.Number("skipped"), e.Number("concealed_ms"), e.Number("stretched_ms"), e.Number("delay_ms"), e.Number("jitter_ms"))
+		}
+	}
 	t.Logf("over both deaths: %v", checkSpeech(t, said, listener.speaker))
 }
