@@ -201,11 +201,13 @@ func (n *Node) connect(ctx context.Context, id peer.ID) error {
 // while it holds them for alive.
 func (n *Node) dialAnew(ctx context.Context, id peer.ID) {
 	ctx, cancel := context.WithTimeout(ctx, healDial)
+	var dials sync.WaitGroup
+	defer dials.Wait() // the one that is not needed ends with ctx
 	defer cancel()
 	kinds := []carrierSet{onQUIC, onTCP}
 	done := make(chan error, len(kinds))
 	for _, kind := range kinds {
-		go func() { done <- n.dialWithin(ctx, id, kind, healDial) }()
+		dials.Go(func() { done <- n.dialWithin(ctx, id, kind, healDial) })
 	}
 	for range kinds {
 		if err := <-done; err == nil {
