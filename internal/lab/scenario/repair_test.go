@@ -14,24 +14,7 @@ import (
 // There 0.8 % is concealed once reports have come; here the first second counts
 // too, at a depth that knows nothing yet.
 func TestAFifthIsLost(t *testing.T) {
-	s := newSoundStage(t)
-	n := network(t, lab.Routed)
-	boot, a, b := host(t, n, "boot"), host(t, n, "a"), host(t, n, "b")
-	said, wav := speech(t, s.dir, "demo-instruct", 61*time.Second)
-	s.bootstrap(t, boot)
-	listener := s.join(t, b, "listener", "none", "record", "--transport", "datagram")
-	listener.event(t, "joined", nil)
-	must(t, a.Loss(t.Context(), 200))
-	must(t, b.Loss(t.Context(), 200))
-	speaker := s.join(t, a, "speaker", "file:"+wav, "none", "--transport", "datagram", "--exit-on-mic-end")
-	member := speaker.member(t)
-	code, err := speaker.Wait(within(t, 2*time.Minute))
-	must(t, err)
-	if code != 0 {
-		t.Errorf("the speaker ended with %d: %s", code, speaker.Stderr())
-	}
-	stats := listener.lastStats(member)
-	listener.leaves(t)
+	said, listener, stats := lossyMinute(t, 200)
 	sent, repaired, concealed := stats.Number("sent"), stats.Number("repaired"), stats.Number("concealed")
 	t.Logf("20 %% loss: of %v frames %v were repaired, %v concealed (%.2f %%); late %v, lost %v, depth %v, delay %v ms", sent, repaired, concealed,
 		100*concealed/sent, stats.Number("late"), stats.Number("lost"), stats.Number("depth"), stats.Number("delay_ms"))
