@@ -74,13 +74,25 @@ const (
 // use.
 type Gate struct {
 	Mode GateMode // changes with the next block
+	// Late makes push to talk give all sound GatePreRoll later, and none of it
+	// as before: so what was said right before the key went down is there
+	// though nothing is sent twice or at another time. It changes with the
+	// next block.
+	Late bool
 
+	was    gateKind
 	floor  NoiseFloor
 	passed bool // the block before was let through
 	left   int  // voice: blocks of hold; ptt: of tail
 
 	ring [preRollBlocks * BlockFrames]float32 // ptt: the blocks before
 	held int                                  // blocks in it, the newest last
+}
+
+// gateKind is what a Gate was told to be.
+type gateKind struct {
+	mode GateMode
+	late bool
 }
 
 // Step takes a mono block of BlockFrames and makes it silence where the state
@@ -93,11 +105,28 @@ type Gate struct {
 func (g *Gate) Step(block []float32, pressed bool) (state GateState, before []float32) {
 	block = block[:BlockFrames]
 	floor := g.floor.Step(Power(block)) // whatever the mode: it may change
+	if now := (gateKind{g.Mode, g.Late}); now != g.was {
+		switch {
+		case now.mode != g.was.mode:
+			g.left = 0 // a hold of the one is no tail of the other
+		case now.late && g.left > 0:
+			g.left += preRollBlocks
+		case !now.late:
+			g.left = max(0, g.left-preRollBlocks)
+		}
+		if g.passed || now.mode != g.was.mode {
+			g.held = 0 // it has been let through, or was of another gate
+		}
+		g.was = now
+	}
 	switch g.Mode {
 	case GateVoice:
 		g.held = 0
 		return g.voice(block, floor), nil
 	case GatePTT:
+		if g.Late {
+			return g.talkLate(block, pressed), nil
+		}
 		return g.talk(block, pressed)
 	default:
 		g.held, g.passed = 0, true
@@ -143,6 +172,30 @@ func (g *Gate) talk(block []float32, pressed bool) (GateState, []float32) {
 	before := g.ring[len(g.ring)-n:]
 	fade(before[:BlockFrames], 0, 1)
 	return GatePassed, before
+}
+
+// talkLate is talk for a block that is given preRollBlocks later.
+func (g *Gate) talkLate(block []float32, pressed bool) GateState {
+	if pressed {
+		g.left = preRollBlocks + tailBlocks
+	} else if g.left > 0 {
+		g.left--
+	}
+	full := g.held == preRollBlocks
+	var out [BlockFrames]float32 // silence while the ring fills
+	if full {
+		copy(out[:], g.ring[:])
+	}
+	g.keep(block)
+	switch {
+	case full:
+		copy(block, out[:])
+		return g.pass(block, g.left > 0, GateShut)
+	case g.passed: // it has become late in mid-speech: what comes is said again later
+		return g.pass(block, false, GateShut)
+	}
+	clear(block)
+	return GateShut
 }
 
 // pass lets block through, or makes it silence and answers shut; a change is a

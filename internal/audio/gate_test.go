@@ -2,6 +2,7 @@ package audio
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 )
@@ -177,6 +178,105 @@ func TestPushToTalk(t *testing.T) {
 	}
 }
 
+// A late gate gives the same sound for a press as another, each block at its
+// own place in a row that is never shorter or longer.
+func TestPushToTalkLate(t *testing.T) {
+	g := Gate{Mode: GatePTT, Late: true}
+	next := float32(1)
+	step := func(pressed bool) (state GateState, number float32) {
+		b := make([]float32, BlockFrames)
+		for i := range b {
+			b[i] = next
+		}
+		next++
+		state, before := g.Step(b, pressed)
+		if len(before) != 0 {
+			t.Fatalf("%d samples come before block %v", len(before), next)
+		}
+		if state != GatePassed && Peak(b) != 0 {
+			t.Fatalf("block %v is shut, and peaks at %v", next, Peak(b))
+		}
+		return state, b[BlockFrames-1]
+	}
+	for range 10 {
+		if state, got := step(false); state != GateShut {
+			t.Fatalf("%v is let through before the key goes down", got)
+		}
+	}
+	// Down for 20 blocks, 11 to 30: 7 to 50 come, the last faded away.
+	var passed []float32
+	for i := range 100 {
+		if state, got := step(i < 20); state == GatePassed {
+			passed = append(passed, got)
+		}
+	}
+	if n := preRollBlocks + 20 + tailBlocks; len(passed) != n {
+		t.Fatalf("%d blocks come, not %d", len(passed), n)
+	}
+	for i, got := range passed[:len(passed)-1] {
+		if math.Abs(float64(got-float32(i)-7)) > 0.05 {
+			t.Fatalf("block %d of those that come is %v", i, got)
+		}
+	}
+	// It becomes late in mid-speech, and is no more: what was let through does
+	// not come again, but for the block that fades away.
+	g.Late = false
+	for range 100 {
+		step2(&g, &next, false)
+	}
+	step2(&g, &next, true)
+	was := next
+	g.Late = true
+	if state, got := step(true); state != GatePassed || got > 1 {
+		t.Errorf("as it becomes late %v comes (state %v)", got, state)
+	}
+	for range preRollBlocks - 1 {
+		if state, got := step(true); state != GateShut {
+			t.Errorf("before what is late is there %v comes", got)
+		}
+	}
+	for i := range 5 {
+		if state, got := step(true); state != GatePassed || math.Abs(float64(got-was-float32(i))) > 0.05 {
+			t.Errorf("late by %d blocks %v comes after %v (state %v)", preRollBlocks, got, was, state)
+		}
+	}
+	g.Late = false
+	if state, got := step(true); state != GatePassed || got != next-1 {
+		t.Errorf("no more late, %v comes (state %v)", got, state)
+	}
+}
+
+// step2 is a step whatever comes before.
+func step2(g *Gate, next *float32, pressed bool) {
+	b := make([]float32, BlockFrames)
+	for i := range b {
+		b[i] = *next
+	}
+	*next++
+	g.Step(b, pressed)
+}
+
+// A hold that another gate began is no tail: with the key up nothing comes.
+func TestGateChanges(t *testing.T) {
+	for _, before := range []GateMode{GateOpen, GateVoice} {
+		g := Gate{Mode: before}
+		g.left = tailBlocks // as push to talk had left it
+		hear(&g, repeat(-20, 50)...)
+		g.Mode = GatePTT
+		if n := open(hear(&g, repeat(-20, 50)...)); n > 1 { // the one that fades away
+			t.Errorf("after %v %d blocks go through with the key up", before, n)
+		}
+	}
+	g := Gate{Mode: GatePTT}
+	g.Step(sounding(-20, 0), true)
+	g.Mode = GateOpen
+	hear(&g, -20)
+	g.Mode = GatePTT
+	if n := open(hear(&g, repeat(-20, 50)...)); n > 1 {
+		t.Errorf("after a press of long ago %d blocks go through with the key up", n)
+	}
+}
+
 func close5(got, want []float32) bool {
 	if len(got) != len(want) {
 		return false
@@ -191,8 +291,8 @@ func close5(got, want []float32) bool {
 
 func TestGateAllocates(t *testing.T) {
 	b := sounding(-20, 0)
-	for _, mode := range []GateMode{GateOpen, GateVoice, GatePTT} {
-		g := Gate{Mode: mode}
+	for i, mode := range []GateMode{GateOpen, GateVoice, GatePTT, GatePTT} {
+		g := Gate{Mode: mode, Late: i == 3}
 		n := 0
 		if a := testing.AllocsPerRun(100, func() {
 			n++
@@ -204,12 +304,14 @@ func TestGateAllocates(t *testing.T) {
 }
 
 // FuzzGate: whatever comes, the state tells the truth about the block, and
-// nothing is louder than it was.
+// nothing is louder than it was, or than what was captured before where it is late.
 func FuzzGate(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 200, 100, 0, 255}, uint8(2))
 	f.Add([]byte{0, 0, 0, 255, 255, 255}, uint8(1))
+	f.Add([]byte{0, 0, 201, 9, 200, 0, 0, 137, 255, 1, 0, 0}, uint8(6))
 	f.Fuzz(func(t *testing.T, steps []byte, mode uint8) {
-		g := Gate{Mode: GateMode(mode % 4)}
+		g := Gate{Mode: GateMode(mode % 4), Late: mode&4 != 0}
+		var peaks [preRollBlocks + 1]float32
 		for i, s := range steps[:min(len(steps), 300)] {
 			b := sounding(float64(s>>1)-120, i)
 			if s == 255 {
@@ -217,10 +319,14 @@ func FuzzGate(f *testing.F) {
 			}
 			peak := Peak(b)
 			if s%16 == 9 {
-				g.Mode = GateMode(s>>4) % 3
+				g.Mode, g.Late = GateMode(s>>4)%3, s&128 != 0
+			}
+			peaks[i%len(peaks)] = peak
+			if g.Mode == GatePTT && g.Late {
+				peak = slices.Max(peaks[:])
 			}
 			state, before := g.Step(b, s&1 == 1)
-			if len(before)%BlockFrames != 0 || len(before) > preRollBlocks*BlockFrames || len(before) > 0 && g.Mode != GatePTT {
+			if len(before)%BlockFrames != 0 || len(before) > preRollBlocks*BlockFrames || len(before) > 0 && (g.Mode != GatePTT || g.Late) {
 				t.Fatalf("step %d: %d samples before", i, len(before))
 			}
 			if state == GateSilent && Peak(b) != 0 || Peak(b) > peak {

@@ -16,7 +16,8 @@ import (
 // from 10 ms before it counts as lost sound.
 const maxJitter = 5 * time.Millisecond
 
-// capture is steps 1 to 6. All but level, stops and frame is owned by its goroutine.
+// capture is steps 1 to 6. All but level, stops, frame, inForce and applied is
+// owned by its goroutine.
 type capture struct {
 	v       *Voice
 	starter audio.Starter // nil: the microphone cannot be held, or has started
@@ -24,6 +25,9 @@ type capture struct {
 	level atomic.Uint32
 	stops atomic.Pointer[stops]
 	frame atomic.Int64 // ns from a frame's first sample to when it is sent
+
+	inForce atomic.Int32  // the mode of what leaves
+	applied chan struct{} // 1: inForce has changed
 
 	channels int
 	block    []float32 // one block as the microphone gives it
@@ -34,6 +38,7 @@ type capture struct {
 	media    uint32    // of the next block's first sample
 	at       time.Time // when the last block's first sample was captured
 	begun    bool
+	ended    bool // the microphone has: what comes is the stand-in's silence
 
 	base, thin *encoding
 	fixed      *codec.Setting // of base, whatever the links want
@@ -57,6 +62,7 @@ func newCapture(v *Voice) (*capture, error) {
 		channels: v.cfg.Microphone.Channels(),
 		mono:     make([]float32, audio.BlockFrames),
 		spare:    newStandIn(),
+		applied:  make(chan struct{}, 1),
 	}
 	var err error
 	if c.base, err = newEncoding(room.FlowBase, v.cfg.Encoder, c.channels); err != nil {
@@ -84,6 +90,7 @@ func newCapture(v *Voice) (*capture, error) {
 }
 
 func (c *capture) run() {
+	c.came = time.Now()
 	err := c.listen(c.v.cfg.Microphone)
 	switch {
 	case errors.Is(err, audio.ErrClosed):
@@ -91,13 +98,13 @@ func (c *capture) run() {
 	case errors.Is(err, io.EOF):
 		err = nil
 	}
-	if c.v.Mode() != Shielded {
+	if c.plan.mode != Shielded {
 		c.finish()
-		c.v.cfg.OnMicrophoneEnd(err)
-		return
 	}
-	// The packets must not end with the microphone.
 	c.v.cfg.OnMicrophoneEnd(err)
+	// In Shielded the packets must not end with the microphone; and somebody may
+	// still choose it.
+	c.ended = true
 	c.channels, c.block = 1, make([]float32, audio.BlockFrames)
 	c.spare.next = c.came.Add(audio.BlockDuration)
 	_ = c.listen(c.spare) // until it is closed
@@ -131,7 +138,7 @@ func (c *capture) step(at time.Time) {
 	if c.clips.step(audio.Peak(c.mono)) {
 		c.v.cfg.OnClipping()
 	}
-	if c.v.cfg.Processor != nil && c.plan.mode != Studio {
+	if c.v.cfg.Processor != nil && c.plan.mode != Studio && !c.ended {
 		c.v.cfg.Processor.Process(c.mono, at)
 	}
 	level := audio.Level(c.mono)
@@ -139,6 +146,9 @@ func (c *capture) step(at time.Time) {
 		c.v.cfg.OnOwnSpeaking(c.speaks.on)
 	}
 	state, before := c.gate.Step(c.mono, c.v.pressed.Load())
+	if c.ended {
+		state, before = audio.GateShut, nil
+	}
 	if c.pause += audio.BlockDuration; state == audio.GatePassed && level < quietLevel {
 		c.pause = 0
 	}
@@ -270,7 +280,7 @@ func (c *capture) release() {
 		}
 		e.ready = false
 		for _, s := range *c.v.seats.Load() {
-			s.speak(&e.out, c.plan.mode == Shielded)
+			s.speak(&e.out, c.v.shields())
 		}
 	}
 }
@@ -323,16 +333,32 @@ func (c *capture) apply(p plan) error {
 			return err
 		}
 	}
+	changed := p.mode != c.plan.mode && c.stops.Load() != nil
 	c.plan, c.waits = p, 0
+	// Before the seats look whether a mute is still covered: see Seat.SetMuted.
+	c.inForce.Store(int32(p.mode))
 	c.gate.Mode = p.mode.gate(c.v.cfg.Gate)
+	// What was said before the key went down cannot be sent afterwards where the
+	// packets of that time have left.
+	c.gate.Late = p.mode == Shielded
 	c.stops.Store(&silent)
 	wait := c.longest()
 	if p.mode == Shielded {
 		wait += audio.BlockDuration
+		if c.gate.Mode == audio.GatePTT {
+			wait += audio.GatePreRoll
+		}
 	}
 	c.frame.Store(int64(wait))
 	for _, s := range *c.v.seats.Load() {
 		s.switchFlows(p.on)
+	}
+	if changed {
+		select {
+		case c.applied <- struct{}{}:
+		default: // told already
+		}
+		c.v.cfg.OnMode(p.mode)
 	}
 	return nil
 }

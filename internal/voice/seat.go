@@ -121,7 +121,7 @@ func (s *Seat) SetMuted(muted bool) error {
 	s.mu.Lock()
 	r := s.room
 	if muted {
-		if s.v.Mode() != Shielded {
+		if !s.v.shields() {
 			s.endLocked()
 		}
 		s.muted = true

@@ -23,8 +23,15 @@ type standIn struct {
 
 func newStandIn() *standIn { return &standIn{closed: make(chan struct{})} }
 
+// mostBehind is by how much it may be late: after that the time is lost, as a
+// microphone's would be, and not made good for by many blocks at once.
+const mostBehind = 100 * time.Millisecond
+
 // Read is as of audio.Microphone, mono.
 func (s *standIn) Read(block []float32) (at time.Time, err error) {
+	if now := time.Now(); now.Sub(s.next) > mostBehind {
+		s.next = now
+	}
 	wait := time.NewTimer(time.Until(s.next))
 	defer wait.Stop()
 	select {

@@ -34,6 +34,7 @@
 package voice
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -84,6 +85,9 @@ type Config struct {
 	// OnClipping tells that the microphone is so loud that it distorts, at most
 	// once in 30 s; as OnOwnSpeaking.
 	OnClipping func()
+	// OnMode tells that another mode is in force: what leaves from here on is of
+	// that mode. It is called from the capture goroutine and must not block.
+	OnMode func(m Mode)
 	// OnMicrophoneEnd is called once, from the capture goroutine, when a file
 	// has been sent to its end (nil) or the microphone has failed for good.
 	OnMicrophoneEnd func(err error)
@@ -117,8 +121,9 @@ type Voice struct {
 	playout *playout
 	latency latencies
 
-	pressed atomic.Bool // the key of push to talk
-	mode    atomic.Int32
+	pressed  atomic.Bool // the key of push to talk
+	mode     atomic.Int32
+	awaiting sync.Mutex // one AwaitMode at a time
 
 	// Copy on write: read by both goroutines, replaced under mu.
 	seats atomic.Pointer[[]*Seat]
@@ -155,6 +160,9 @@ func New(cfg Config) (*Voice, error) {
 	}
 	if cfg.OnClipping == nil {
 		cfg.OnClipping = func() {}
+	}
+	if cfg.OnMode == nil {
+		cfg.OnMode = func(Mode) {}
 	}
 	if cfg.OnMicrophoneEnd == nil {
 		cfg.OnMicrophoneEnd = func(error) {}
@@ -237,12 +245,34 @@ func (v *Voice) Pressed() bool { return v.pressed.Load() }
 // Gate is the gate of the microphone, as it works in the present mode.
 func (v *Voice) Gate() audio.GateMode { return v.Mode().gate(v.cfg.Gate) }
 
-// SetMode changes the mode in all rooms, within a frame or two. A microphone
-// that has ended already stays so.
+// SetMode changes the mode in all rooms, within a frame or two; see AwaitMode.
+// What Shielded hides is hidden from the moment at which SetMode(Shielded) has
+// begun, and until the change away from it is in force: a mute in between is
+// covered. While no microphone gives sound nothing changes.
 func (v *Voice) SetMode(m Mode) { v.mode.Store(int32(m)) }
 
 // Mode is what SetMode has set.
 func (v *Voice) Mode() Mode { return Mode(v.mode.Load()) }
+
+// ModeInForce is the mode of what leaves now.
+func (v *Voice) ModeInForce() Mode { return Mode(v.capture.inForce.Load()) }
+
+// AwaitMode waits until what SetMode has set is in force, or ctx ends.
+func (v *Voice) AwaitMode(ctx context.Context) error {
+	v.awaiting.Lock()
+	defer v.awaiting.Unlock()
+	for v.ModeInForce() != v.Mode() {
+		select {
+		case <-v.capture.applied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// shields tells whether who sees the packets must not see who is muted.
+func (v *Voice) shields() bool { return v.Mode() == Shielded || v.ModeInForce() == Shielded }
 
 // Underruns is how often the speaker had nothing to play.
 func (v *Voice) Underruns() uint64 { return v.cfg.Speaker.Underruns() }
