@@ -145,6 +145,9 @@ func (c *capture) step(at time.Time) {
 	if c.speaks.step(level) {
 		c.v.cfg.OnOwnSpeaking(c.speaks.on)
 	}
+	if c.joint() && c.v.Mode() != c.plan.mode {
+		c.consider(false) // first: how a gate opens is seen in one mode and not in the other
+	}
 	state, before := c.gate.Step(c.mono, c.v.pressed.Load())
 	if c.ended {
 		state, before = audio.GateShut, nil

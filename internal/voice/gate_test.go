@@ -185,3 +185,50 @@ func (m *murmur) next() float32 {
 	m.x = m.x*1664525 + 1013904223
 	return (float32(m.x>>8)/(1<<24) - 0.5) * 0.0035
 }
+
+// TestPushToTalkEverywhere: in each mode that has a key a press sends what was
+// said just before it and just after it too.
+func TestPushToTalkEverywhere(t *testing.T) {
+	for _, m := range []Mode{Standard, Thrifty, Shielded} {
+		meshtest.Bubble(t, func(t *testing.T) {
+			const down, up = 1000 * time.Millisecond, 1300 * time.Millisecond
+			// A word that begins 30 ms before the key goes down, and one that
+			// ends 150 ms after it went up; another one much later.
+			microphone := newTalker(func(at time.Duration) bool {
+				return at >= down-30*time.Millisecond && at < down+50*time.Millisecond ||
+					at >= up-50*time.Millisecond && at < up+150*time.Millisecond || at > 2*time.Second
+			})
+			w := &wire{hearers: 1}
+			v := start(t, Config{Microphone: microphone, Mode: m, Gate: audio.GatePTT})
+			v.Sit(room.ID{1}, false).Attach(w)
+			time.Sleep(down)
+			v.Press(true)
+			time.Sleep(up - down)
+			v.Press(false)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			begins, ends := time.Duration(0), time.Duration(0)
+			for _, f := range w.heard() {
+				at := time.Duration(f.media) * time.Second / audio.Rate
+				if m == Shielded {
+					at -= audio.GatePreRoll // it is said later
+				}
+				if f.level > 30 {
+					continue
+				}
+				if begins == 0 {
+					begins = at
+				}
+				ends = at
+			}
+			// Frames are up to 40 ms long.
+			if begins > down-20*time.Millisecond || begins < down-audio.GatePreRoll-30*time.Millisecond {
+				t.Errorf("%v: heard from %v on, the key went down at %v", m, begins, down)
+			}
+			if ends < up+100*time.Millisecond || ends > up+audio.GateTail {
+				t.Errorf("%v: heard until %v, the key went up at %v", m, ends, up)
+			}
+			closeAll(t, v)
+		})
+	}
+}
