@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -185,6 +186,13 @@ func (p *Pulse) SetDefault(t testing.TB, speaker, microphone string) {
 	t.Helper()
 	p.pactl(t, "set-default-sink", speaker)
 	p.pactl(t, "set-default-source", microphone+".monitor")
+}
+
+// Suspend makes a sink, with its monitor, stand still, as the server does with a
+// card that it gives to somebody else, or lets them go on.
+func (p *Pulse) Suspend(t testing.TB, sink string, still bool) {
+	t.Helper()
+	p.pactl(t, "suspend-sink", sink, strconv.FormatBool(still))
 }
 
 func (p *Pulse) pactl(t testing.TB, args ...string) string {

@@ -67,7 +67,7 @@ func (d *device) open(name string) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	st.asked, st.calm = name == d.name, d.buffers.calm()
+	st.asked, st.calm, st.grace = name == d.name, d.buffers.calm(), d.attempts.grace()
 	d.sys.log.Debug("sound device opened", "device", st.name, "microphone", d.capture,
 		"rate", st.rate, "channels", st.channels, "period", size.period)
 	return st, nil

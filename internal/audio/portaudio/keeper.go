@@ -177,7 +177,11 @@ func (k *keeper) collect(now time.Time) {
 			r.device.buffers.follow(r.why, now)
 			continue
 		}
-		r.device.attempts.died(now, now.Sub(r.device.opened))
+		if errors.Is(r.why, errStill) {
+			r.device.attempts.stood(now)
+		} else {
+			r.device.attempts.died(now, now.Sub(r.device.opened))
+		}
 		k.search.changed(now)
 		k.events = append(k.events, Event{Microphone: r.device.capture, Err: r.why})
 	}

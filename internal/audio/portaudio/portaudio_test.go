@@ -165,6 +165,35 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
+// TestStandingStill: a device that opens and never calls, for hours, has a
+// stream nearly all the time, for the moment in which it goes on.
+func TestStandingStill(t *testing.T) {
+	start := time.Now()
+	var a attempts
+	a.died(start, time.Hour)
+	now, without := start, time.Duration(0)
+	for now.Sub(start) < time.Hour {
+		grace := a.grace()
+		if grace < startLimit || grace > graceMost {
+			t.Fatalf("after %v it is given %v", now.Sub(start), grace)
+		}
+		now = now.Add(grace)
+		a.stood(now)
+		if wait := a.next.Sub(now); wait > retryEvery {
+			t.Fatalf("after %v it is opened only %v later", now.Sub(start), wait)
+		}
+		without += a.next.Sub(now)
+		now = a.next
+	}
+	if without > time.Minute {
+		t.Errorf("no stream for %v of an hour", without)
+	}
+	a.died(now, time.Hour)
+	if a.grace() != startLimit {
+		t.Errorf("a device that has worked is given %v", a.grace())
+	}
+}
+
 // TestSearch: rescans are rare where they interrupt somebody.
 func TestSearch(t *testing.T) {
 	start := time.Now()

@@ -9,6 +9,10 @@ const (
 	// come less and less often, up to retryMost apart.
 	steady    = 10 * time.Second
 	retryMost = 16 * time.Second
+	// A stream that stands still from the beginning, as at a sink that is
+	// suspended, goes on the moment its device does: each in a row is given
+	// twice as long as the one before, from startLimit up to graceMost.
+	graceMost = 48 * time.Second
 	// PortAudio sees new devices only after a rescan, which interrupts the
 	// others: where there are others, the pauses between rescans double from
 	// rescanFirst to rescanMost. With none, there is nothing to interrupt.
@@ -19,11 +23,13 @@ const (
 // attempts is when a device may be opened next.
 type attempts struct {
 	deaths int // of streams that did not live for steady, in a row
+	still  int // streams that never called, in a row
 	next   time.Time
 }
 
 // died notes the end of a stream that lived so long.
 func (a *attempts) died(now time.Time, lived time.Duration) {
+	a.still = 0
 	if lived >= steady {
 		*a = attempts{next: now}
 		return
@@ -31,6 +37,15 @@ func (a *attempts) died(now time.Time, lived time.Duration) {
 	a.next = now.Add(min(retryEvery<<min(a.deaths, 10), retryMost))
 	a.deaths++
 }
+
+// stood notes the end of a stream that never called.
+func (a *attempts) stood(now time.Time) {
+	a.next = now.Add(retryEvery)
+	a.still++
+}
+
+// grace is how long the next stream may take to its first callback.
+func (a *attempts) grace() time.Duration { return min(startLimit<<min(a.still, 10), graceMost) }
 
 // failed notes an attempt that did not open it.
 func (a *attempts) failed(now time.Time) { a.next = now.Add(retryEvery) }

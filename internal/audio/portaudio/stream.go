@@ -38,6 +38,7 @@ func initialize() error {
 // Errors of a stream that its device acts on.
 var (
 	errDead        = errors.New("no callback came for 500 ms")
+	errStill       = errors.New("no callback came since it was opened")
 	errEnded       = errors.New("it is not there any more")
 	errInterrupted = errors.New("interrupted")
 	errLate        = errors.New("not ready in time")
@@ -86,7 +87,8 @@ type stream struct {
 	rate     int
 	opened   time.Time
 	name     string
-	asked    bool // it is the device that was asked for, not one in its stead
+	asked    bool          // it is the device that was asked for, not one in its stead
+	grace    time.Duration // for its first callback, at least startLimit
 	// Of its buffers: whether there are larger ones, and after how many blocks
 	// without an underrun smaller ones are tried, 0 for never.
 	largest bool
@@ -247,7 +249,7 @@ func (s *stream) interrupt() {
 
 // wait waits until frames can be read or written: nil, errInterrupted,
 // errLate if they cannot within patience, errEnded when the device has failed,
-// or errDead when it has stopped calling.
+// or what dead says.
 func (s *stream) wait(frames int, patience time.Duration) error {
 	var deadline time.Time
 	for {
@@ -271,21 +273,29 @@ func (s *stream) wait(frames int, patience time.Duration) error {
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
 				return fmt.Errorf("wait for %q: %w", s.name, err)
 			}
-			if s.dead() {
-				return errDead
+			if err := s.dead(); err != nil {
+				return err
 			}
 			return errLate
 		}
 	}
 }
 
-// dead tells whether the device has stopped calling.
-func (s *stream) dead() bool {
-	if time.Since(s.opened) < startLimit {
-		return false
+// dead is errDead or errStill if the device has stopped calling, or has never
+// begun, else nil.
+func (s *stream) dead() error {
+	age := time.Since(s.opened)
+	if age < startLimit {
+		return nil
 	}
 	C.th_get_stats(s.c, &s.stats)
-	return time.Duration(C.th_now()-s.stats.beat) > silenceLimit
+	switch {
+	case s.stats.beat == 0 && age >= s.grace:
+		return errStill
+	case s.stats.beat != 0 && time.Duration(C.th_now()-s.stats.beat) > silenceLimit:
+		return errDead
+	}
+	return nil
 }
 
 // read fills frames, interleaved in the stream's channels, which wait has

@@ -4,10 +4,8 @@ package portaudio
 
 import (
 	"errors"
-	"math"
 	"os"
 	"os/exec"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,190 +13,234 @@ import (
 	"teahouse/internal/audio/audiotest"
 )
 
-// talk plays a sine into a speaker and listens to a microphone, as a talk
-// does.
-type talk struct {
-	system *System
-	mic    audio.Microphone
-	out    audio.Speaker
-	events [2]chan Event // of the speaker, of the microphone
-	said   atomic.Int64  // blocks
-	heard  atomic.Int64
-	loud   atomic.Int64 // when the tone was last heard, Unix ns; 0 never
-	done   chan error
-	device map[bool]string // by the last event
-	stuck  bool            // PortAudio has hung, and still may
+// fault is something that happens to the sound devices of a talk.
+type fault struct {
+	name                string
+	sinks               []string
+	speaker, microphone string // the defaults, and what is opened:
+	opens               [2]string
+	// before: the tone is heard before. Otherwise it goes where nobody listens.
+	before bool
+	// happens makes it so, and gives the moment from which sound must be back.
+	happens func(t *testing.T, k *talk, pulse *audiotest.Pulse) time.Time
+	// told: both devices are lost, and are there again.
+	told bool
 }
 
-func startTalk(t *testing.T, microphone, speaker string) *talk {
-	t.Helper()
-	k := &talk{events: [2]chan Event{make(chan Event, 1000), make(chan Event, 1000)}, done: make(chan error, 2), device: map[bool]string{}}
-	k.system = openSystem(t, Config{Notify: func(e Event) { *k.of(e.Microphone) <- e }})
-	mic, out := must(k.system.OpenMicrophone(microphone))(t), must(k.system.OpenSpeaker(speaker))(t)
-	k.mic, k.out = mic, out
-	go func() {
-		block := make([]float32, 2*audio.BlockFrames)
-		for n := 0; ; n++ {
-			for i := range block {
-				block[i] = 0.5 * float32(math.Sin(2*math.Pi*997*float64(n*audio.BlockFrames+i/2)/audio.Rate))
+// Whatever happens to a talk's devices or to the sound server: the tone that is
+// said is heard again within 2 s, by its samples, and time goes by meanwhile as
+// if nothing had been. In each case the server may move the sound by itself,
+// which no program sees through ALSA, or take it away, so that we move; what is
+// heard is the same.
+//
+// A server without the clock of a card stutters with the machine: it is asked
+// up to three times, each time with a talk and a server of its own.
+func TestSoundReturns(t *testing.T) {
+	for _, f := range []fault{
+		{
+			name: "the speaker goes, there is another", sinks: []string{"headset", "inner"}, speaker: "inner", microphone: "inner",
+			opens: [2]string{"headset", "inner_mic"},
+			happens: func(t *testing.T, _ *talk, pulse *audiotest.Pulse) time.Time {
+				gone := time.Now()
+				pulse.Unplug(t, "headset")
+				return gone
+			},
+		},
+		{
+			name: "the microphone goes, there is another", sinks: []string{"headset", "inner"}, speaker: "inner", microphone: "inner",
+			opens: [2]string{"inner", "headset_mic"},
+			happens: func(t *testing.T, _ *talk, pulse *audiotest.Pulse) time.Time {
+				gone := time.Now()
+				pulse.Unplug(t, "headset")
+				return gone
+			},
+		},
+		{
+			name: "both go, there are others", sinks: []string{"headset", "inner"}, speaker: "headset", microphone: "headset", before: true,
+			happens: func(t *testing.T, _ *talk, pulse *audiotest.Pulse) time.Time {
+				gone := time.Now()
+				pulse.Unplug(t, "headset")
+				return gone
+			},
+		},
+		{
+			name: "the only ones go and come back", sinks: []string{"loop"}, speaker: "loop", microphone: "loop", before: true, told: true,
+			happens: func(t *testing.T, k *talk, pulse *audiotest.Pulse) time.Time {
+				pulse.Unplug(t, "loop")
+				time.Sleep(time.Second) // what is under way, and longer than it takes to look for them
+				k.silent(t, time.Second)
+				pulse.Plug(t, "loop")
+				pulse.SetDefault(t, "loop", "loop")
+				return time.Now()
+			},
+		},
+		{
+			name: "the only ones, called by name, go and come back at once", sinks: []string{"loop"}, speaker: "loop", microphone: "loop", before: true,
+			opens: [2]string{"loop", "loop_mic"},
+			happens: func(t *testing.T, _ *talk, pulse *audiotest.Pulse) time.Time {
+				pulse.Unplug(t, "loop")
+				pulse.Plug(t, "loop")
+				return time.Now()
+			},
+		},
+		{
+			name: "the server is killed, and starts again", sinks: []string{"loop"}, speaker: "loop", microphone: "loop", before: true, told: true,
+			happens: func(t *testing.T, k *talk, pulse *audiotest.Pulse) time.Time {
+				pulse.Stop(t)
+				k.silent(t, 2*time.Second)
+				pulse.Start(t)
+				return time.Now()
+			},
+		},
+		{
+			name: "the server stands still, and goes on", sinks: []string{"loop"}, speaker: "loop", microphone: "loop", before: true,
+			happens: func(t *testing.T, k *talk, pulse *audiotest.Pulse) time.Time {
+				time.Sleep(startLimit) // until then a stream may take its time
+				pulse.Freeze(t)
+				defer pulse.Thaw(t)
+				time.Sleep(time.Second)
+				k.silent(t, 2*time.Second)
+				return time.Now()
+			},
+		},
+		{
+			// The watchdog: what stops calling is opened again after 500 ms.
+			name: "the devices are suspended, and go on", sinks: []string{"loop"}, speaker: "loop", microphone: "loop", before: true,
+			happens: func(t *testing.T, k *talk, pulse *audiotest.Pulse) time.Time {
+				time.Sleep(startLimit) // until then a stream may take its time
+				still := time.Now()
+				pulse.Suspend(t, "loop", true)
+				for _, microphone := range []bool{false, true} {
+					if e, ok := k.event(microphone, func(e Event) bool { return errors.Is(e.Err, errDead) }, patience); !ok || e.Device != "" {
+						t.Errorf("that it (the microphone %v) stood still was told as %+v, %v", microphone, e, ok)
+					}
+				}
+				if took := time.Since(still); took < silenceLimit-50*time.Millisecond {
+					t.Errorf("given up after %v, though a device may be silent for %v", took, silenceLimit)
+				}
+				for _, microphone := range []bool{false, true} {
+					if e, ok := k.event(microphone, func(e Event) bool { return e.Device != "" }, patience); !ok {
+						t.Errorf("it (the microphone %v) was not opened again: %+v", microphone, e)
+					}
+				}
+				t.Logf("opened again %v after it stood still", time.Since(still))
+				k.silent(t, time.Second)
+				pulse.Suspend(t, "loop", false)
+				return time.Now()
+			},
+		},
+		{
+			name: "the default speaker becomes another", sinks: []string{"headset", "inner"}, speaker: "headset", microphone: "inner",
+			happens: func(t *testing.T, _ *talk, pulse *audiotest.Pulse) time.Time {
+				moved := time.Now()
+				pulse.SetDefault(t, "inner", "inner")
+				return moved
+			},
+		},
+		{
+			name: "the default microphone becomes another", sinks: []string{"headset", "inner"}, speaker: "headset", microphone: "inner",
+			happens: func(t *testing.T, _ *talk, pulse *audiotest.Pulse) time.Time {
+				moved := time.Now()
+				pulse.SetDefault(t, "headset", "headset")
+				return moved
+			},
+		},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			for try := 1; ; try++ {
+				took := f.try(t)
+				t.Logf("sound after %v", took)
+				if took <= 2*time.Second {
+					return
+				}
+				if try == 3 {
+					t.Fatalf("sound only after %v", took)
+				}
 			}
-			if err := out.Write(block); err != nil {
-				k.done <- err
-				return
-			}
-			k.said.Add(1)
-		}
-	}()
-	go func() {
-		block := make([]float32, audio.BlockFrames)
-		for {
-			if _, err := mic.Read(block); err != nil {
-				k.done <- err
-				return
-			}
-			k.heard.Add(1)
-			if audio.Peak(block) > 0.3 {
-				k.loud.Store(time.Now().UnixNano())
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		if err := k.system.Close(); err != nil && !k.stuck {
-			t.Error(err)
-		}
-		for range 2 {
-			if err := <-k.done; !errors.Is(err, audio.ErrClosed) {
-				t.Errorf("in the end: %v", err)
-			}
-		}
-	})
-	return k
-}
-
-// hears waits until the tone is heard after since, and says how long after.
-func (k *talk) hears(t *testing.T, since time.Time, within time.Duration) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); k.loud.Load() < since.UnixNano(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("nothing is heard")
-		}
+		})
 	}
-	took := time.Unix(0, k.loud.Load()).Sub(since)
-	t.Logf("sound after %v", took)
-	if took > within {
-		t.Errorf("sound only after %v", took)
-	}
 }
 
-func (k *talk) of(microphone bool) *chan Event {
-	if microphone {
-		return &k.events[1]
-	}
-	return &k.events[0]
-}
-
-// event waits for the next event of the speaker, or of the microphone, that is
-// not about the size of its buffers.
-func (k *talk) event(t *testing.T, microphone bool) Event {
-	t.Helper()
-	for deadline := time.After(10 * time.Second); ; {
-		select {
-		case e := <-*k.of(microphone):
-			if e.Err != nil || e.Device != k.device[microphone] {
-				k.device[microphone] = e.Device
-				return e
-			}
-		case <-deadline:
-			t.Fatal("nothing was told")
-		}
-	}
-}
-
-// silent holds that nothing was heard for a while.
-func (k *talk) silent(t *testing.T, d time.Duration) {
-	t.Helper()
-	time.Sleep(d)
-	if ago := time.Since(time.Unix(0, k.loud.Load())); ago < d-100*time.Millisecond {
-		t.Fatalf("the tone was heard %v ago, though its device is gone", ago)
-	}
-}
-
-// TestReload: the only sound card, speaker and microphone, goes in mid-talk and
-// comes back.
-func TestReload(t *testing.T) {
-	pulse := audiotest.NewPulse(t, "loop")
+// try has a talk, lets the fault happen, and says how long it took until sound
+// was back.
+func (f *fault) try(t *testing.T) time.Duration {
+	pulse := audiotest.NewPulse(t, f.sinks...)
+	defer pulse.Stop(t)
 	pulse.Setenv(t)
+	pulse.SetDefault(t, f.speaker, f.microphone)
+	k := startTalk(t, f.opens[1], f.opens[0])
+	defer k.close(t)
 	start := time.Now()
-	k := startTalk(t, "", "")
-	k.hears(t, start, 5*time.Second)
-	for _, away := range []time.Duration{0, 3 * time.Second} {
-		pulse.Unplug(t, "loop")
-		for _, microphone := range []bool{false, true} {
-			if e := k.event(t, microphone); e.Err == nil || e.Device != "" || e.Period != 0 {
-				t.Errorf("the loss was told as %+v", e)
-			}
+	if f.before {
+		if _, ok := k.back(start); !ok {
+			t.Fatal("nothing is heard before")
 		}
-		k.silent(t, away)
-		pulse.Plug(t, "loop")
-		pulse.SetDefault(t, "loop", "loop")
-		k.hears(t, time.Now(), 2*time.Second)
-		for _, microphone := range []bool{false, true} {
-			if e := k.event(t, microphone); e.Device == "" || e.Replaced || e.Period == 0 {
-				t.Errorf("the return was told as %+v", e)
-			}
+	} else {
+		time.Sleep(time.Second)
+		k.silent(t, time.Second)
+	}
+	from := f.happens(t, k, pulse)
+	took, ok := k.back(from)
+	if !ok {
+		t.Fatal("nothing is heard any more")
+	}
+	for _, microphone := range []bool{false, true} {
+		if !f.told {
+			break
+		}
+		if e, ok := k.event(microphone, func(e Event) bool { return e.Device == "" }, time.Second); !ok || e.Err == nil || e.Period != 0 {
+			t.Errorf("the loss (of the microphone %v) was told as %+v, %v", microphone, e, ok)
+		}
+		if e, ok := k.event(microphone, func(e Event) bool { return e.Device != "" }, 5*time.Second); !ok || e.Replaced || e.Period == 0 {
+			t.Errorf("the return (of the microphone %v) was told as %+v, %v", microphone, e, ok)
 		}
 	}
-	// Time went by as if nothing had been.
-	want := time.Since(start) / audio.BlockDuration
+	want := int64(time.Since(start) / audio.BlockDuration)
 	for name, n := range map[string]int64{"said": k.said.Load(), "heard": k.heard.Load()} {
-		if n < int64(want)*7/10 || n > int64(want)+50 {
+		if n < want*7/10 || n > want+50 {
 			t.Errorf("%s %d blocks in the time of %d", name, n, want)
 		}
 	}
+	return took
 }
 
-// TestUnplug: a speaker that was named goes, the default one takes over, and
-// the one that was named is taken again when it is back; the microphone, which
+// TestReplugged: a speaker that was named goes, the default one takes over, and
+// the one that was named comes back. Where the server gave the stream up, we
+// moved, and go back to what was named; where the server moved the sound by
+// itself, which no program can see through ALSA, it alone can move it back.
+// Either way it is told truly, and the sound is there, and the microphone, which
 // is another device, captures all the while.
-func TestUnplug(t *testing.T) {
+func TestReplugged(t *testing.T) {
 	pulse := audiotest.NewPulse(t, "headset", "inner")
 	pulse.Setenv(t)
 	pulse.SetDefault(t, "inner", "inner")
-	start := time.Now()
 	k := startTalk(t, "inner_mic", "headset")
-	k.silent(t, 2*time.Second) // what goes to the headset
+	start := time.Now()
+	time.Sleep(time.Second)
+	k.silent(t, time.Second) // what goes to the headset
+	gone := time.Now()
 	pulse.Unplug(t, "headset")
-	k.hears(t, time.Now(), 2*time.Second)
-	time.Sleep(3 * time.Second)
+	k.hears(t, gone, patience)
+	_, replaced := k.event(false, func(e Event) bool { return e.Device == "default" && e.Replaced }, 2*time.Second)
 	pulse.Plug(t, "headset")
-	time.Sleep(2 * time.Second)
-	var moves []string
-	for len(*k.of(false)) > 0 {
-		switch e := <-*k.of(false); {
-		case e.Device == "" && e.Err != nil:
-			moves = append(moves, "lost")
-		case e.Device == "default" && e.Replaced:
-			moves = append(moves, "replaced")
-		case e.Device == "headset" && !e.Replaced && len(moves) == 0: // with larger buffers, on a busy machine
-		case e.Device == "headset" && !e.Replaced:
-			moves = append(moves, "back")
-		default:
-			t.Errorf("told %+v", e)
+	plugged := time.Now()
+	if replaced {
+		if _, ok := k.event(false, func(e Event) bool { return e.Device == "headset" && !e.Replaced }, patience); !ok {
+			t.Fatal("what was named is not taken again")
 		}
-	}
-	// Where the server gives the stream up, it is we who move, and go back.
-	// Where it moves the sound to another sink by itself, which no program can
-	// see through ALSA, it alone can move it back.
-	if n := len(moves); n > 0 {
+		if n, want := k.heard.Load(), int64(time.Since(start)/audio.BlockDuration); n < want-100 || n > want+50 {
+			t.Errorf("the microphone gave %d blocks in the time of %d", n, want)
+		}
+		// Who wants to hear it must listen there.
+		time.Sleep(300 * time.Millisecond) // what is under way
 		k.silent(t, time.Second)
-		if moves[0] != "lost" || moves[n-1] != "back" {
-			t.Errorf("the speaker was %v", moves)
+		plugged = time.Now()
+		if err := k.mic.(audio.Chooser).Choose("headset_mic"); err != nil {
+			t.Fatal(err)
 		}
 	}
-	t.Log(moves)
-	if want, n := int64(time.Since(start)/audio.BlockDuration), k.heard.Load(); n < want-100 || n > want+50 {
-		t.Errorf("the microphone gave %d blocks in the time of %d", n, want)
-	}
+	t.Logf("replaced by us: %v", replaced)
+	k.hears(t, plugged, patience)
 }
 
 // TestChoose: another speaker and another microphone in mid-talk, and one that
