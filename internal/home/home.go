@@ -6,6 +6,7 @@
 //	data     local.key                   32 random bytes; names and seals the files below
 //	         host.key                    kept identity (bootstrap, --keep-identity)
 //	         members/<room>              member key of one room, last instance number
+//	         networks/                   descriptors, and root keys of founders
 //	state    lock                        held while a node runs
 //	         ports                       the default listening port
 //	         derived/<name>              cached Argon2id results, sealed
