@@ -41,6 +41,10 @@ type Config struct {
 	Transport Transport
 	// Gater decides whom this node exchanges packets with; nil allows all.
 	Gater Gater
+	// OnRefused, if not nil, is told when the Gater refuses all ways to a peer
+	// with whom a session stood or was wanted, at most every half minute for
+	// each. It is called from any goroutine and must not block.
+	OnRefused func(peer mesh.PeerID, why error)
 	// Log gets what the node has to say; nil discards.
 	Log *slog.Logger
 
@@ -117,11 +121,14 @@ func (t Transport) carriers() (carrierSet, error) {
 }
 
 // Gater decides whom this node exchanges packets with. It is asked before the
-// first packet goes out, when a connection comes in, and at every change of a
-// voice path. It must be fast and may be called from any goroutine.
+// first packet goes out, when a connection comes in, at every change of a
+// voice path, and about each packet of QUIC's: it must be fast (under 1 µs
+// where it is asked again) and may be called from any goroutine.
 type Gater interface {
 	// Allow answers nil, or why not. peer is empty while it is not known yet.
 	Allow(peer mesh.PeerID, remote netip.Addr, direction Direction) error
+	// AllowLink judges a LAN, all of whose machines get what mDNS says.
+	AllowLink(link netip.Prefix) error
 }
 
 // Direction tells who began.

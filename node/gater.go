@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -20,21 +21,55 @@ type gate struct{ policy Gater }
 
 var _ connmgr.ConnectionGater = gate{}
 
-// allow judges one remote address. id may be empty.
-func (g gate) allow(id peer.ID, a ma.Multiaddr, d Direction) bool {
+// Why the gate refuses, whatever the policy.
+var (
+	errCarrier = errors.New("neither TCP nor QUIC to an IP address")
+	errKey     = errors.New("no Ed25519 key")
+)
+
+// judge judges one remote address. id may be empty.
+func (g gate) judge(id peer.ID, a ma.Multiaddr, d Direction) error {
 	ip, ok := ipOf(a)
 	if !ok || kindOf(a) == 0 {
-		return false
+		return errCarrier // a relayed address too
 	}
 	if id != "" && !validPeer(id) {
-		return false
+		return errKey
 	}
-	return g.policy == nil || g.policy.Allow(mesh.PeerID(id), ip, d) == nil
+	return g.judgeIP(id, ip, d)
 }
 
-// allowIP judges where voice datagrams are about to go.
-func (g gate) allowIP(id peer.ID, ip netip.Addr) bool {
-	return g.policy == nil || g.policy.Allow(mesh.PeerID(id), ip, Outbound) == nil
+// judgeIP judges where datagrams go, or come from.
+func (g gate) judgeIP(id peer.ID, ip netip.Addr, d Direction) error {
+	if g.policy == nil {
+		return nil
+	}
+	return g.policy.Allow(mesh.PeerID(id), ip, d)
+}
+
+// judgeConn judges a connection that stands, by where its packets go now: QUIC
+// follows a peer that moves.
+func (g gate) judgeConn(c network.Conn) error {
+	if err := g.judge(c.RemotePeer(), c.RemoteMultiaddr(), Outbound); err != nil {
+		return err
+	}
+	if q, ok := quicOf(c); ok {
+		return g.judgeIP(c.RemotePeer(), q.remote().Addr(), Outbound)
+	}
+	return nil
+}
+
+func (g gate) allow(id peer.ID, a ma.Multiaddr, d Direction) bool { return g.judge(id, a, d) == nil }
+
+// packets is the question that each socket asks about each packet of QUIC's
+// that it reads or writes, nil where there is none to ask. QUIC validates the
+// new address of a peer that moves by packets to it, and answers whoever
+// knocks, before anybody else is asked.
+func (g gate) packets() func(netip.Addr, Direction) bool {
+	if g.policy == nil {
+		return nil
+	}
+	return func(ip netip.Addr, d Direction) bool { return g.policy.Allow("", ip, d) == nil }
 }
 
 func validPeer(id peer.ID) bool {

@@ -71,6 +71,25 @@ func neighbourly(a netip.Addr) bool {
 		(a.Is4() || !a.Is4In6() && !a.IsLinkLocalUnicast())
 }
 
+// linkLocal is what every IPv6 link has beside its other subnets: its machines
+// hear the group from there, too.
+var linkLocal = netip.MustParsePrefix("fe80::/64")
+
+// keep leaves the families of addresses all of whose machines on the link
+// allowed, which may be nil, allows: multicast reaches them all.
+func (l *lan) keep(allowed func(netip.Prefix) error) {
+	if allowed == nil {
+		return
+	}
+	refused := map[bool]bool{false: allowed(linkLocal) != nil} // by whether it is IPv4
+	for _, p := range l.prefixes {
+		if ipv4 := p.Addr().Is4(); allowed(p) != nil {
+			refused[ipv4] = true
+		}
+	}
+	l.prefixes = slices.DeleteFunc(slices.Clone(l.prefixes), func(p netip.Prefix) bool { return refused[p.Addr().Is4()] })
+}
+
 // has tells whether the interface has addresses of a's family.
 func (l *lan) has(ipv4 bool) bool {
 	return slices.ContainsFunc(l.prefixes, func(p netip.Prefix) bool { return p.Addr().Is4() == ipv4 })

@@ -66,6 +66,7 @@ type mdns struct {
 	listen   func() []ma.Multiaddr
 	found    func(id peer.ID, addrs []ma.Multiaddr, source netip.Addr, life time.Duration)
 	gone     func(id peer.ID, source netip.Addr)
+	allowed  func(netip.Prefix) error // may be nil
 
 	links    map[int]*mdnsLink
 	nextPoll time.Time
@@ -151,6 +152,7 @@ func (m *mdns) poll(now time.Time) {
 	}
 	seen := make(map[int]bool)
 	for _, l := range lans {
+		l.keep(m.allowed)
 		addrs := l.announced(m.listen())
 		if len(addrs) == 0 {
 			continue
@@ -254,6 +256,9 @@ func (n *Node) startMDNS(network Network, wire mdnsWire) {
 	m := &mdns{
 		network: network, self: n.host.ID(), instance: strings.ToLower(rand.Text()), log: n.log,
 		wire: wire, listen: n.host.Network().ListenAddresses, found: n.heardOf, gone: n.goneFrom,
+	}
+	if n.gate.policy != nil {
+		m.allowed = n.gate.policy.AllowLink
 	}
 	if !n.goTracked(func() { m.run(n.ctx) }) {
 		wire.close()

@@ -41,27 +41,28 @@ type Node struct {
 	id       mesh.PeerID
 	carriers carrierSet
 	// sessionLife is the constant of that name, shorter in tests.
-	sessionLife time.Duration
-	host        host.Host
-	swarm       *swarm.Swarm
-	dht         *dht.IpfsDHT
-	gossip      *pubsub.PubSub
-	noise       *noise.Transport
-	gate        gate
-	sockets     *sockets
-	injector    *injector
-	topics      *topicFilter
-	standing    standing
-	guard       *guard
-	sieve       sieve
-	throttle    throttle
-	pings       pings
-	dialing     dialing
-	whereabouts whereabouts
-	dhtProtocol protocol.ID
-	places      places
-	meeting     *meeting
-	remembered  *remembered // nil without a Memory
+	sessionLife  time.Duration
+	host         host.Host
+	swarm        *swarm.Swarm
+	dht          *dht.IpfsDHT
+	gossip       *pubsub.PubSub
+	noise        *noise.Transport
+	gate         gate
+	refusedPeers refusedPeers
+	sockets      *sockets
+	injector     *injector
+	topics       *topicFilter
+	standing     standing
+	guard        *guard
+	sieve        sieve
+	throttle     throttle
+	pings        pings
+	dialing      dialing
+	whereabouts  whereabouts
+	dhtProtocol  protocol.ID
+	places       places
+	meeting      *meeting
+	remembered   *remembered // nil without a Memory
 	// booted fires when what was provided has to be again: a peer to start
 	// from is back, a neighbour was met, our addresses or the clock jumped.
 	booted  signal
@@ -101,9 +102,10 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		log: cfg.Log, key: cfg.HostKey, carriers: carriers,
-		id:     mesh.PeerIDOf(cfg.HostKey.Public().(ed25519.PublicKey)),
-		gate:   gate{cfg.Gater},
-		topics: newTopicFilter(), sessionLife: sessionLife, meeting: newMeeting(),
+		id:           mesh.PeerIDOf(cfg.HostKey.Public().(ed25519.PublicKey)),
+		gate:         gate{cfg.Gater},
+		refusedPeers: refusedPeers{tell: cfg.OnRefused},
+		topics:       newTopicFilter(), sessionLife: sessionLife, meeting: newMeeting(),
 	}
 	if n.noise, err = noise.New(noise.ID, key, nil); err != nil {
 		return nil, fmt.Errorf("noise: %w", err)
@@ -120,7 +122,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.sieve.run, n.sieve.done = n.goTracked, n.ctx.Done()
 	n.sieve.indexes, n.sieve.known = n.table.indexes, n.guard.addresses.all
 	n.guard.addresses.changed = n.sieve.peersChanged
-	n.sockets = &sockets{listen: cfg.ListenUDP, handle: n.takeDatagram, known: n.guard.addresses.find, sieve: &n.sieve}
+	n.sockets = &sockets{listen: cfg.ListenUDP, handle: n.takeDatagram, known: n.guard.addresses.find, sieve: &n.sieve, allowed: n.gate.packets()}
 	if n.sockets.listen == nil {
 		n.sockets.listen = listenKernel
 	}

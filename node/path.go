@@ -265,7 +265,7 @@ func (s *session) makeDatagramWay(st *pathState, now time.Time) *way {
 	}
 	to := q.remote()
 	sender, ok := s.node.sockets.senderFor(q.local())
-	if !ok || !s.node.gate.allowIP(s.remote, to.Addr()) {
+	if !ok || s.node.gate.judgeIP(s.remote, to.Addr(), Outbound) != nil {
 		s.link.datagrams.Store(nil)
 		return nil
 	}

@@ -330,6 +330,8 @@ type policy func(mesh.PeerID, netip.Addr, Direction) error
 
 func (p policy) Allow(id mesh.PeerID, a netip.Addr, d Direction) error { return p(id, a, d) }
 
+func (p policy) AllowLink(link netip.Prefix) error { return p("", link.Addr(), Outbound) }
+
 var errPolicy = errors.New("not this one")
 
 func TestGater(t *testing.T) {

@@ -194,7 +194,14 @@ func (n *Node) connect(ctx context.Context, id peer.ID) error {
 	if n.host.Network().Connectedness(id) == network.Connected && !n.reaches(id, time.Now()) {
 		n.dialAnew(ctx, id)
 	}
-	return n.host.Connect(network.WithDialPeerTimeout(ctx, handshakeTimeout), peer.AddrInfo{ID: id})
+	err := n.host.Connect(network.WithDialPeerTimeout(ctx, handshakeTimeout), peer.AddrInfo{ID: id})
+	if err != nil {
+		if why := n.allRefused(id); why != nil {
+			n.refused(id, why)
+			return fmt.Errorf("policy: %w", why)
+		}
+	}
+	return err
 }
 
 // dialAnew dials a peer whose connections do not answer, which libp2p does not

@@ -40,6 +40,9 @@ type sockets struct {
 	// known tells whether somebody is connected by QUIC from an address; nil:
 	// nobody is.
 	known func(netip.AddrPort, time.Time) bool
+	// allowed is asked about each packet that is read, and each of QUIC's that
+	// is written; nil: all are.
+	allowed func(netip.Addr, Direction) bool
 	// sieve has the kernel drop what would be dropped here; nil: it does not.
 	sieve *sieve
 
@@ -73,7 +76,7 @@ func (s *sockets) listenUDP(network string, laddr *net.UDPAddr) (net.PacketConn,
 			return nil, err
 		}
 		k.family = familyOf(network)
-		k.step.known = s.known
+		k.step.known, k.allowed = s.known, s.allowed
 		if s.sieve != nil {
 			k.step.refused = s.sieve.refuse
 			s.sieve.add(k)
@@ -81,7 +84,7 @@ func (s *sockets) listenUDP(network string, laddr *net.UDPAddr) (net.PacketConn,
 		}
 		wrapped, entry.sender = k, k
 	} else {
-		p := &plainSocket{PacketConn: c, handle: s.handle, forget: forget}
+		p := &plainSocket{PacketConn: c, handle: s.handle, forget: forget, allowed: s.allowed}
 		wrapped, entry.sender = p, p
 	}
 	s.mu.Lock()
@@ -128,6 +131,8 @@ type kernelSocket struct {
 	send   rawSender
 	conn   syscall.RawConn
 	family family
+	// allowed may be nil.
+	allowed func(netip.Addr, Direction) bool
 
 	// Used by quic-go's reading goroutine alone.
 	buf  [2048]byte
@@ -174,7 +179,7 @@ func (k *kernelSocket) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if n == 0 {
+		if n == 0 || k.allowed != nil && !k.allowed(unmap(from).Addr(), Inbound) {
 			continue
 		}
 		if k.buf[0] < quicFrom {
@@ -198,7 +203,12 @@ func (k *kernelSocket) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 // a connection that stands, as it would be one hop further on: quic-go would
 // give the connection up at once. A handshake is told, so that the next
 // address is tried soon.
+//
+// To where policy forbids packets none goes: they are lost, too.
 func (k *kernelSocket) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error) {
+	if !mayGo(k.allowed, to) {
+		return len(b), len(oob), nil
+	}
 	n, oobn, err = k.UDPConn.WriteMsgUDP(b, oob, to)
 	if err == nil || !isAway(err) {
 		return n, oobn, err
@@ -217,6 +227,23 @@ func (k *kernelSocket) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int,
 	return n, oobn, err
 }
 
+// WriteTo is as WriteMsgUDP.
+func (k *kernelSocket) WriteTo(b []byte, to net.Addr) (int, error) {
+	if !mayGo(k.allowed, to) {
+		return len(b), nil
+	}
+	return k.UDPConn.WriteTo(b, to)
+}
+
+// mayGo asks allowed, which may be nil, whether a packet may go out.
+func mayGo(allowed func(netip.Addr, Direction) bool, to net.Addr) bool {
+	if allowed == nil {
+		return true
+	}
+	at, ok := addrPortOf(to)
+	return ok && allowed(at.Addr(), Outbound)
+}
+
 // handshakeBit is the bit of a QUIC packet that belongs to a handshake (RFC 9000
 // section 17.2).
 const handshakeBit = 0x80
@@ -232,8 +259,9 @@ func (k *kernelSocket) Close() error {
 // plainSocket is any other packet network, such as a simulated one.
 type plainSocket struct {
 	net.PacketConn
-	handle voiceHandler
-	forget func()
+	handle  voiceHandler
+	forget  func()
+	allowed func(netip.Addr, Direction) bool // may be nil
 }
 
 // ReadFrom gives quic-go one packet of QUIC's.
@@ -243,6 +271,9 @@ func (p *plainSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 		if err != nil {
 			return n, addr, err
 		}
+		if from, ok := addrPortOf(addr); p.allowed != nil && (!ok || !p.allowed(from.Addr(), Inbound)) {
+			continue
+		}
 		if n > 0 && b[0] < quicFrom {
 			if from, ok := addrPortOf(addr); ok {
 				p.handle(b[:n], from, time.Now())
@@ -251,6 +282,14 @@ func (p *plainSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 		}
 		return n, addr, nil
 	}
+}
+
+// WriteTo sends a packet of QUIC's, or loses it where policy forbids it.
+func (p *plainSocket) WriteTo(b []byte, to net.Addr) (int, error) {
+	if !mayGo(p.allowed, to) {
+		return len(b), nil
+	}
+	return p.PacketConn.WriteTo(b, to)
 }
 
 // SetReadBuffer and SetWriteBuffer keep quic-go from complaining about a

@@ -78,7 +78,7 @@ func (s *session) liveStream(kind carrierSet, c network.Conn) *voiceStream {
 
 // mayStream asks the gater whether packets may go where c does.
 func (s *session) mayStream(c network.Conn) bool {
-	return s.node.gate.allow(s.remote, c.RemoteMultiaddr(), Outbound)
+	return s.node.gate.judgeConn(c) == nil
 }
 
 // forbidStreams ends the streams over c, with what waits in their rings: the

@@ -82,6 +82,7 @@ func (n *Node) startWatch() error {
 				}
 			case <-tick.C:
 				now := time.Now()
+				n.cutRefused()
 				moved := n.places.look()
 				stalled := now.Sub(last)-watchEvery > stalledFor
 				if moved || stalled || jumped(last, now) {
