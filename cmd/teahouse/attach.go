@@ -54,8 +54,12 @@ func (t *talk) watch(conn net.Conn, in *bufio.Reader, dirs home.Dirs) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
 	defer stop()
 	show := func(text []byte) bool { return writeStdout(text) }
-	forward := func(verb string) reply {
-		r, err := ask(dirs, request{Verb: verb, Room: t.topic})
+	forward := func(line string) reply {
+		q, ok := parseVerb(line)
+		if q.Room = t.topic; !ok && line != "toggle" { // a key
+			return noVerb(line)
+		}
+		r, err := ask(dirs, q)
 		if err != nil {
 			return replyOf(err)
 		}

@@ -34,6 +34,8 @@ type request struct {
 	Volume string `json:"volume,omitempty"`
 	// Key is for the verb ptt: press, release or toggle.
 	Key string `json:"key,omitempty"`
+	// Mode is for the verb mode.
+	Mode string `json:"mode,omitempty"`
 	// Device (mic or speaker) and Spec are for the verb device.
 	Device string `json:"device,omitempty"`
 	Spec   string `json:"spec,omitempty"`

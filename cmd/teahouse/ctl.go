@@ -25,6 +25,7 @@ type ctlCmd struct {
 	Undeafen ctlVerb   `cmd:"" help:"Hear again; the microphone is as it was before."`
 	Volume   ctlVolume `cmd:"" help:"Hear one person louder or softer; this node remembers it."`
 	PTT      ctlPTT    `cmd:"" name:"ptt" help:"Press or release the key of push to talk (with --gate ptt)."`
+	Mode     ctlMode   `cmd:"" help:"Change what your packets show to those who see them: see join --help."`
 	Device   ctlDevice `cmd:"" help:"Go over to another sound card in mid-talk."`
 	Leave    ctlVerb   `cmd:"" help:"Leave the room."`
 }
@@ -43,6 +44,11 @@ type ctlVolume struct {
 type ctlPTT struct {
 	ctlVerb
 	Key string `arg:"" enum:"press,release,toggle" help:"press, release or toggle."`
+}
+
+type ctlMode struct {
+	ctlVerb
+	Mode string `arg:"" help:"standard, shielded, thrifty or studio."`
 }
 
 type ctlDevice struct {
@@ -64,6 +70,9 @@ func (c *ctlVolume) Run() error {
 
 // Run is as ctlVerb's.
 func (c *ctlPTT) Run() error { return c.send(request{Verb: "ptt", Key: c.Key}) }
+
+// Run is as ctlVerb's.
+func (c *ctlMode) Run() error { return c.send(request{Verb: "mode", Mode: c.Mode}) }
 
 // Run is as ctlVerb's.
 func (c *ctlDevice) Run() error {

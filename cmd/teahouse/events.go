@@ -47,6 +47,7 @@ type joinedEvent struct {
 	Muted      bool   `json:"muted"`
 	ListenOnly bool   `json:"listen_only"`
 	Recording  bool   `json:"recording"`
+	Mode       string `json:"mode"` // of what we send
 }
 
 type memberEvent struct {
@@ -143,6 +144,12 @@ type leftEvent struct {
 type mutedEvent struct {
 	head
 	On bool `json:"on"`
+}
+
+// modeEvent tells views what the packets of our voice show from now on.
+type modeEvent struct {
+	head
+	Mode string `json:"mode"` // standard, shielded, thrifty, studio
 }
 
 // deafEvent tells views that nothing is played here, or everything again.

@@ -74,6 +74,8 @@ func (h *hub) remember(e event, l line) {
 		keep("joined", true)
 	case mutedEvent:
 		keep("muted", true)
+	case modeEvent:
+		keep("mode", true)
 	case deafEvent:
 		keep("deaf", e.On)
 	case memberEvent:

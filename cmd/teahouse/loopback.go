@@ -21,6 +21,7 @@ type loopbackCmd struct {
 	Speaker string        `placeholder:"SPEC" help:"As of join."`
 	Process string        `placeholder:"LIST" help:"As of join."`
 	Gate    string        `placeholder:"GATE" help:"As of join."`
+	Mode    string        `default:"standard" enum:"standard,shielded,thrifty,studio" help:"As of join: how it sounds, how late it is and what it takes."`
 	Path    time.Duration `placeholder:"D" help:"How long the simulated path is, one way, such as 80ms."`
 	Jitter  time.Duration `placeholder:"D" help:"By up to how much more packets are late, such as 60ms."`
 	Loss    float64       `placeholder:"P" help:"How many percent of the packets are lost."`
@@ -31,7 +32,7 @@ type loopbackCmd struct {
 }
 
 // linkFlagNames mean nothing where there is no link.
-var linkFlagNames = []string{"process", "gate", "path", "jitter", "loss", "depth", "seed"}
+var linkFlagNames = []string{"process", "gate", "mode", "path", "jitter", "loss", "depth", "seed"}
 
 const (
 	longestPath  = 2 * time.Second
@@ -40,7 +41,7 @@ const (
 )
 
 func (c *loopbackCmd) voiceFlags() *voiceFlags {
-	return &voiceFlags{Mic: c.Mic, Speaker: c.Speaker, Process: c.Process, Gate: c.Gate}
+	return &voiceFlags{Mic: c.Mic, Speaker: c.Speaker, Process: c.Process, Gate: c.Gate, Mode: c.Mode}
 }
 
 func (c *loopbackCmd) check(a *app) error {
@@ -100,7 +101,7 @@ func (c *loopbackCmd) Run(a *app) error {
 	if c.Through == "device" {
 		return c.fail(c.throughDevice(ctx, a, s))
 	}
-	return c.fail(c.throughLink(ctx, a, s))
+	return c.fail(c.throughLink(ctx, a, s, flags))
 }
 
 func (c *loopbackCmd) fail(err error) error {
@@ -148,10 +149,10 @@ func deviceEnd(err error) error {
 }
 
 // throughLink is heard as others would.
-func (c *loopbackCmd) throughLink(ctx context.Context, a *app, s *sound) (err error) {
+func (c *loopbackCmd) throughLink(ctx context.Context, a *app, s *sound, flags *voiceFlags) (err error) {
 	micEnded, speakerFailed := make(chan error, 1), make(chan error, 1)
 	v, err := voice.New(voice.Config{
-		Microphone: s.microphone, Processor: s.processor, Gate: s.gate, Speaker: s.speaker, Recorder: s.recorder,
+		Microphone: s.microphone, Processor: s.processor, Gate: s.gate, Mode: flags.mode(), Speaker: s.speaker, Recorder: s.recorder,
 		OnMicrophoneEnd: func(err error) { micEnded <- err },
 		OnSpeakerFailed: func(err error) { speakerFailed <- err },
 	})
@@ -163,9 +164,11 @@ func (c *loopbackCmd) throughLink(ctx context.Context, a *app, s *sound) (err er
 	seat.Attach(loop)
 	v.Press(true) // with push to talk too, one wants to hear something
 	v.Start()
+	begun := time.Now()
+	tell := func() { c.tell(a, v, seat, float64(8*loop.Bytes())/max(time.Since(begun).Seconds(), 1)) }
 	defer func() {
 		a.screen.setBottom("")
-		c.tell(a, v, seat)
+		tell()
 		seat.Leave()
 		loop.Close()
 		err = errors.Join(err, deviceEnd(v.Close()))
@@ -189,7 +192,7 @@ func (c *loopbackCmd) throughLink(ctx context.Context, a *app, s *sound) (err er
 			return nil
 		case <-second.C:
 			if c.JSON {
-				c.tell(a, v, seat)
+				tell()
 			}
 		case <-tick.C:
 			a.screen.setBottom(meter(v.Level()))
@@ -197,16 +200,17 @@ func (c *loopbackCmd) throughLink(ctx context.Context, a *app, s *sound) (err er
 	}
 }
 
-// tell prints how one hears oneself: the stats that others would have.
-func (c *loopbackCmd) tell(a *app, v *voice.Voice, seat *voice.Seat) {
+// tell prints how one hears oneself: the stats that others would have, and the
+// bits per second that it took so far.
+func (c *loopbackCmd) tell(a *app, v *voice.Voice, seat *voice.Seat, rate float64) {
 	for _, m := range seat.Stats() {
-		e := newStats(v, m, room.LinkInfo{RTT: 2 * c.Path, Depth: c.Depth}, 0, room.ID{})
+		e := newStats(v, m, room.LinkInfo{RTT: 2 * c.Path, Depth: c.Depth}, rate, room.ID{})
 		if c.JSON {
 			writeStdout(encode(e))
 			continue
 		}
-		a.screen.println(fmt.Sprintf("Of %d frames %d were lost; %d came by repair, %d were made up. From your mouth to your ear it took about %.0f ms.",
-			e.Sent, e.Lost, e.Repaired, e.Concealed, e.MouthToEar))
+		a.screen.println(fmt.Sprintf("Of %d frames %d were lost; %d came by repair, %d were made up. From your mouth to your ear it took about %.0f ms, and %.0f kbit/s.",
+			e.Sent, e.Lost, e.Repaired, e.Concealed, e.MouthToEar, e.KbitS))
 	}
 }
 

@@ -248,11 +248,16 @@ func busyPort(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func tone(ts *testscript.TestScript, _ bool, args []string) {
-	need(ts, len(args) == 3, "tone FILE HZ SECONDS")
+	need(ts, len(args) == 3 || len(args) == 4, "tone FILE HZ SECONDS [PEAK]")
 	hz, err := strconv.ParseFloat(args[1], 64)
 	ts.Check(err)
 	seconds, err := strconv.ParseFloat(args[2], 64)
 	ts.Check(err)
+	peak := 8000.0
+	if len(args) == 4 {
+		peak, err = strconv.ParseFloat(args[3], 64)
+		ts.Check(err)
+	}
 	n := int(seconds * 48000)
 	b := []byte("RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00")
 	b = binary.LittleEndian.AppendUint32(b, 48000)
@@ -261,7 +266,7 @@ func tone(ts *testscript.TestScript, _ bool, args []string) {
 	b = append(b, "data"...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(2*n))
 	for i := range n {
-		b = binary.LittleEndian.AppendUint16(b, uint16(int16(8000*math.Sin(2*math.Pi*hz*float64(i)/48000))))
+		b = binary.LittleEndian.AppendUint16(b, uint16(int16(peak*math.Sin(2*math.Pi*hz*float64(i)/48000))))
 	}
 	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))

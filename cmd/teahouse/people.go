@@ -26,6 +26,7 @@ type people struct {
 	muted      bool
 	silent     bool // no microphone
 	deaf       bool
+	mode       string // of what we send
 	self       string // our member key
 	members    map[string]*personLine
 	order      []string // who speaks now, by when they began
@@ -66,6 +67,7 @@ type decoded struct {
 	Code       string   `json:"code"`
 	Message    string   `json:"message"`
 	Kind       string   `json:"kind"`
+	Mode       string   `json:"mode"`
 	Replaced   bool     `json:"replaced"`
 }
 
@@ -101,6 +103,8 @@ func (p *people) show(text []byte, now time.Time) {
 		p.link(&e)
 	case "deaf":
 		p.setDeaf(e.On)
+	case "mode":
+		p.setMode(e.Mode)
 	case "warning":
 		p.say(styleAlarm, "! ", plain(e.Message))
 	case "device":
@@ -159,6 +163,17 @@ func (p *people) joined(e *decoded) {
 	case p.muted:
 		p.sayMuted()
 	}
+	if p.mode = e.Mode; !p.silent && p.mode != "standard" {
+		p.sayMode(p.mode)
+	}
+}
+
+func (p *people) setMode(mode string) {
+	if p.name == "" || p.silent || mode == p.mode {
+		return
+	}
+	p.mode = mode
+	p.sayMode(mode)
 }
 
 func (p *people) sayMuted() {
@@ -391,6 +406,9 @@ func (p *people) bottom() {
 		state = bar(own) + " " + state
 	}
 	parts := []string{state + " " + p.name, fmt.Sprintf("%d here", len(p.members)+1)}
+	if !p.silent && p.mode != "standard" && p.mode != "" {
+		parts = append(parts, p.mode)
+	}
 	if n := p.recorders(); n != "" {
 		parts = append(parts, p.screen.paint(styleAlarm, n+" records"))
 	}

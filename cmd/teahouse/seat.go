@@ -34,6 +34,7 @@ type seat struct {
 	once   sync.Once
 	ears   listening
 	own    *ownSpeech
+	modes  modes
 
 	micEnded      chan error // 1: the microphone has ended
 	speakerFailed chan error // 1
@@ -59,7 +60,7 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 	seat := &seat{
 		house: h, id: id, name: name, silent: s.silent, sound: s,
 		ended: make(chan struct{}), micEnded: make(chan error, 1), speakerFailed: make(chan error, 1),
-		own: newOwnSpeech(),
+		own: newOwnSpeech(), modes: newModes(s.gate),
 	}
 	seat.nick = nickname(f.Nick, h.settings.Nick, room.Member(member.Key.Public().(ed25519.PublicKey)))
 	holdFor := f.MicAfter
@@ -76,6 +77,7 @@ func takeSeat(ctx context.Context, h *house, topic string, f *voiceFlags, s *sou
 		},
 		OnOwnSpeaking:   seat.own.changed,
 		OnClipping:      seat.own.clip,
+		OnMode:          seat.modes.changed,
 		OnMicrophoneEnd: func(err error) { seat.micEnded <- err },
 		OnSpeakerFailed: func(err error) { seat.speakerFailed <- err },
 		Log:             h.log,
@@ -129,6 +131,7 @@ func (s *seat) watch(events *room.Subscription) {
 			s.house.hub.publish(joinedEvent{
 				head: headOf("joined", e.Time, s.id.String()), Name: s.name, Member: memberText(s.room.Self()),
 				Others: e.Others, Nick: s.nick, Muted: s.place.Muted(), ListenOnly: s.silent, Recording: s.sound.recorder,
+				Mode: s.voice.ModeInForce().String(),
 			})
 		case room.EventLeft:
 			s.publishLeft(&e)
@@ -173,6 +176,8 @@ func (s *seat) report(ctx context.Context) {
 			return
 		case err := <-s.speakerFailed:
 			s.loseSpeaker(err)
+		case <-s.modes.changes:
+			s.tellMode()
 		case on := <-s.own.changes:
 			s.tellSpeech(on, time.Now())
 		case <-s.own.clipped:

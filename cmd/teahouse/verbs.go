@@ -58,6 +58,8 @@ func (h *house) do(q request) reply {
 		return st.undeafen()
 	case "volume":
 		return st.setVolume(q.Member, q.Volume)
+	case "mode":
+		return st.setMode(q.Mode)
 	case "device":
 		return st.chooseDevice(q.Device, q.Spec)
 	case "ptt":
@@ -74,7 +76,7 @@ func (h *house) do(q request) reply {
 }
 
 func noVerb(verb string) reply {
-	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute, deafen, undeafen, volume M DB, ptt press|release|toggle, device mic|speaker NAME or leave", verb)}
+	return reply{Code: exitUsage, Message: fmt.Sprintf("there is no verb %.40q: use status, mute, unmute, deafen, undeafen, volume M DB, ptt press|release|toggle, mode standard|shielded|thrifty|studio, device mic|speaker NAME or leave", verb)}
 }
 
 // parseVerb reads a verb as it stands on a line.
@@ -88,6 +90,9 @@ func parseVerb(line string) (request, bool) {
 	case "ptt":
 		q.Key = rest
 		return q, rest == "press" || rest == "release" || rest == "toggle"
+	case "mode":
+		q.Mode = rest
+		return q, rest != ""
 	case "volume": // nicknames may have spaces
 		if i := strings.LastIndexByte(rest, ' '); i > 0 {
 			q.Member, q.Volume = strings.TrimSpace(rest[:i]), rest[i+1:]
@@ -154,6 +159,7 @@ type roomStatus struct {
 	Nick       string         `json:"nick"`
 	Muted      bool           `json:"muted"`
 	Deaf       bool           `json:"deaf"` // nothing is played here
+	Mode       string         `json:"mode"` // of what leaves now
 	ListenOnly bool           `json:"listen_only"`
 	Recording  bool           `json:"recording"`
 	Hearers    int            `json:"hearers"` // who hear what we say
@@ -195,7 +201,7 @@ func (h *house) status() reply {
 func (s *seat) status() roomStatus {
 	out := roomStatus{
 		Room: s.id.String(), Name: s.name, Member: memberText(s.room.Self()), Nick: s.nick, Muted: s.place.Muted(),
-		Deaf: s.voice.Deaf(), ListenOnly: s.silent, Recording: s.sound.recorder, Hearers: s.room.Hearers(), Level: int(s.voice.Level()),
+		Deaf: s.voice.Deaf(), Mode: s.voice.ModeInForce().String(), ListenOnly: s.silent, Recording: s.sound.recorder, Hearers: s.room.Hearers(), Level: int(s.voice.Level()),
 		Members: []memberStatus{},
 	}
 	links := map[room.Member]room.LinkInfo{}

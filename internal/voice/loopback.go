@@ -24,6 +24,13 @@ type LoopConfig struct {
 	Seed   uint64        // of what is random
 }
 
+// What each frame and each packet have beside Opus on the wire, in bytes
+// (docs/protocol.md section 6), and IPv4 and UDP (28).
+const (
+	frameOver  = 24
+	packetOver = 35 + 28
+)
+
 // loopMost packets are on their way at once; 2 s of 10 ms frames.
 const loopMost = 200
 
@@ -42,6 +49,7 @@ type Loop struct {
 	mu      sync.Mutex // what follows
 	rng     *rand.Rand
 	counter uint32
+	bytes   uint64
 	recent  []room.Frame // the last ones, newest first, at most 1 + Depth
 	flying  []loopPacket // by due
 }
@@ -79,6 +87,10 @@ func (l *Loop) Speak(f *room.Frame) error {
 	g.Counter, g.Instance, g.Opus = l.counter, 1, slices.Clone(f.Opus)
 	l.recent = slices.Insert(l.recent, 0, g)
 	l.recent = l.recent[:min(len(l.recent), 1+l.cfg.Depth)]
+	l.bytes += packetOver
+	for i := range l.recent {
+		l.bytes += frameOver + uint64(len(l.recent[i].Opus))
+	}
 	lost, late := l.rng.Float64() < l.cfg.Loss, time.Duration(l.rng.Float64()*float64(l.cfg.Jitter))
 	if lost || len(l.flying) >= loopMost {
 		return nil
@@ -94,6 +106,13 @@ func (l *Loop) Speak(f *room.Frame) error {
 	default: // it is awake already
 	}
 	return nil
+}
+
+// Bytes is what has been sent, as it would be on the wire of one link.
+func (l *Loop) Bytes() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes
 }
 
 // SetMuted does nothing: the seat keeps quiet by itself.

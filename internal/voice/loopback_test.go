@@ -99,3 +99,29 @@ func TestThrough(t *testing.T) {
 		}
 	})
 }
+
+// TestLoopModes: each mode can be tried, is heard, and takes what it takes.
+func TestLoopModes(t *testing.T) {
+	for m, want := range map[Mode]float64{Standard: 67, Shielded: 67, Thrifty: 41, Studio: 131} {
+		meshtest.Bubble(t, func(t *testing.T) {
+			out := newSink()
+			v := start(t, Config{Microphone: audio.NewTone(440), Speaker: out, Mode: m, Gate: audio.GatePTT})
+			v.Press(true)
+			seat := v.Sit(room.ID{1}, false)
+			l := NewLoop(seat, LoopConfig{Path: 20 * time.Millisecond})
+			seat.Attach(l)
+			time.Sleep(time.Second)
+			before := l.Bytes()
+			time.Sleep(10 * time.Second)
+			if rate := float64(8*(l.Bytes()-before)) / 10000; rate < 0.98*want || rate > 1.02*want {
+				t.Errorf("%v takes %.1f kbit/s, not %v", m, rate, want)
+			}
+			seat.Leave()
+			l.Close()
+			closeAll(t, v)
+			if part, _ := power(second(out.sound(), 3*time.Second), 440); part < 0.98 {
+				t.Errorf("%v: of the tone %.3f is heard", m, part)
+			}
+		})
+	}
+}
