@@ -5,9 +5,10 @@ import "time"
 // Parameters of [Comparison.Whole].
 const (
 	pieceLength = Rate / 20 // samples that are aligned and correlated together
-	// A piece may stand this far from where its half second stands: playout
-	// that changes its delay does so by pitch periods (up to 15 ms) and by
-	// reading up to 1 % faster or slower (4 ms in half a second).
+	// A piece may stand this far from where its half second stands, or one of
+	// the two beside it: playout that changes its delay does so by pitch periods
+	// (up to 15 ms), by reading up to 1 % faster or slower (4 ms in half a
+	// second), and at once in pauses.
 	pieceSlack = 20 * time.Millisecond
 )
 
@@ -19,14 +20,19 @@ const (
 func (c Comparison) Whole(reference, sound []float32) []float64 {
 	delay := samples(c.Delay)
 	out := make([]float64, 0, len(c.Windows))
-	for _, w := range c.Windows {
-		at, lag := samples(w.At), samples(w.Lag)
+	for i, w := range c.Windows {
+		at := samples(w.At)
+		around := c.Windows[max(i-1, 0):min(i+2, len(c.Windows))]
 		var sum, power float64
 		for from := at; from+pieceLength <= at+window; from += pieceLength {
 			piece := reference[from : from+pieceLength]
 			level := rms(piece)
-			_, like := align(piece, sound, from+delay+lag, samples(pieceSlack))
-			sum += max(like, 0) * level * level
+			best := 0.0
+			for _, beside := range around {
+				_, like := align(piece, sound, from+delay+samples(beside.Lag), samples(pieceSlack))
+				best = max(best, like)
+			}
+			sum += best * level * level
 			power += level * level
 		}
 		out = append(out, sum/power) // a window that speaks has power

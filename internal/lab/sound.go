@@ -70,14 +70,15 @@ func CompareWithin(reference, sound []float32, d time.Duration) (Comparison, err
 	if loudest == 0 {
 		return c, fmt.Errorf("the reference is silent")
 	}
-	lags := make([]int, 0, len(reference)/window)
+	lags, lag := make([]int, 0, len(reference)/window), 0
 	for at := 0; at+window <= len(reference); at += window {
 		ref := reference[at : at+window]
 		if rms(ref) < quietWindow*loudest {
-			lags = append(lags, 0)
+			lags = append(lags, lag) // a pause lies where the speech before it does
 			continue
 		}
-		lag, corr := align(ref, sound, at+delay, slack)
+		var corr float64
+		lag, corr = align(ref, sound, at+delay, slack)
 		lags = append(lags, lag)
 		c.Windows = append(c.Windows, Window{At: duration(at), Lag: duration(lag), Correlation: corr})
 	}
@@ -166,7 +167,9 @@ func Delay(reference, sound []float32) int {
 
 // gaps walks over sound in blocks of 1 ms. A run of quiet blocks of 20 ms and
 // more is a gap unless the reference has, within ±30 ms of there, a stretch of
-// that length as quiet in its own terms.
+// that length as quiet in its own terms. Where the half seconds around it are
+// unlike late, the delay has changed thereabouts, which playout likes to do in
+// pauses: one may lie where any of them says, and be longer by the difference.
 func gaps(reference, sound []float32, delay int, lags []int, loudest float64) (found []Gap) {
 	const block = Rate / 1000
 	// Speech falls below -50 dB of its loudest half second only in pauses; a
@@ -178,7 +181,15 @@ func gaps(reference, sound []float32, delay int, lags []int, loudest float64) (f
 		}
 		return rms(pcm[at : at+block])
 	}
-	lagAt := func(at int) int { return lags[min(at/window, len(lags)-1)] }
+	last := len(lags) - 1
+	lagAt := func(at int) int { return lags[min(at/window, last)] }
+	pause := func(at, run int) bool {
+		around := lags[max(min(at/window, last)-1, 0) : min((at+run)/window+1, last)+1]
+		n := max(run-(slices.Max(around)-slices.Min(around)), samples(minGap))
+		return slices.ContainsFunc(around, func(lag int) bool {
+			return quietNear(reference, at+lagAt(at)-lag, n, silent*2)
+		})
+	}
 	for at := 0; at+block <= len(reference); {
 		run := 0
 		for ; at+run+block <= len(reference); run += block {
@@ -186,7 +197,7 @@ func gaps(reference, sound []float32, delay int, lags []int, loudest float64) (f
 				break
 			}
 		}
-		if duration(run) >= minGap && !quietNear(reference, at, run, silent*2) {
+		if duration(run) >= minGap && !pause(at, run) {
 			found = append(found, Gap{At: duration(at), Length: duration(run)})
 		}
 		at += max(run, block)

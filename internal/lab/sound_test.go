@@ -166,6 +166,56 @@ func TestGapsKnowPauses(t *testing.T) {
 	}
 }
 
+// moved is pcm with d more of the pause that begins at from, or less.
+func moved(pcm []float32, from time.Duration, d time.Duration) []float32 {
+	at := samples(from)
+	if d < 0 {
+		return slices.Concat(pcm[:at], pcm[at-samples(d):])
+	}
+	return slices.Concat(pcm[:at], make([]float32, samples(d)), pcm[at:])
+}
+
+// Playout changes its delay in pauses: that is no gap, but what is missing
+// beside such a change is one.
+func TestGapsKnowDelayThatMoves(t *testing.T) {
+	ref := said(t, "demo-instruct")
+	const pause = 5260 * time.Millisecond // of 110 ms
+	holed := slices.Clone(moved(ref, pause, -60*time.Millisecond))
+	at := loudest(ref[:4*Rate])
+	clear(holed[at : at+samples(60*time.Millisecond)])
+	for _, c := range []struct {
+		name  string
+		sound []float32
+		gaps  int
+	}{
+		{"a pause shorter by 60 ms", moved(ref, pause, -60*time.Millisecond), 0},
+		{"a pause longer by 60 ms", moved(ref, pause, 60*time.Millisecond), 0},
+		{"a pause longer by 100 ms", moved(ref, pause, 100*time.Millisecond), 0},
+		{"a shorter pause and a hole before it", holed, 1},
+		{"60 ms put in within a word", moved(ref, duration(at), 60*time.Millisecond), 1},
+		{"the word before the pause cut off", func() []float32 {
+			cut := slices.Clone(ref)
+			clear(cut[samples(5140*time.Millisecond):samples(pause)])
+			return cut
+		}(), 1},
+		{"the end cut off by 60 ms", ref[:len(ref)-samples(60*time.Millisecond)], 1},
+	} {
+		sound := later(c.sound, 400*time.Millisecond)
+		got, err := CompareWithin(ref, sound, 150*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := slices.Sorted(slices.Values(got.Whole(ref, sound)))
+		t.Logf("%s: %v; worst in pieces %.3f, median %.3f", c.name, got, whole[0], whole[len(whole)/2])
+		if len(got.Gaps) != c.gaps {
+			t.Errorf("%s: %v, to be %d gaps", c.name, got, c.gaps)
+		}
+		if c.gaps == 0 && (whole[0] < 0.8 || whole[len(whole)/2] < 0.99) {
+			t.Errorf("%s: its pieces are unlike: %.3f", c.name, whole)
+		}
+	}
+}
+
 func TestCorrelate(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	short, long := make([]float64, 37), make([]float64, 100)

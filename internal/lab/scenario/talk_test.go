@@ -38,12 +38,13 @@ func checkSpeech(t *testing.T, speech []float32, file string) lab.Comparison {
 	heard, err := lab.ReadMono(file)
 	must(t, err)
 	said := opusAlone(t, speech)
-	c, err := lab.Compare(said, heard)
+	// After a stall of the machine playout is later for some seconds, and a half
+	// second in which it follows its target is unlike as one piece.
+	c, err := lab.CompareWithin(said, heard, 150*time.Millisecond)
 	must(t, err)
-	// A half second in which playout follows its target is unlike as one piece.
-	worst := slices.Min(append(c.Whole(said, heard), 1))
-	if c.Median < 0.9 || worst < 0.7 {
-		t.Errorf("the speech has not come through: %v; in pieces the worst is %.3f", c, worst)
+	whole := slices.Sorted(slices.Values(append(c.Whole(said, heard), 0)))[1:]
+	if len(whole) == 0 || whole[len(whole)/2] < 0.95 || whole[0] < 0.7 {
+		t.Errorf("the speech has not come through: %v; in pieces of 50 ms %.3f", c, whole)
 	}
 	if len(c.Gaps) > 0 {
 		t.Errorf("there are silences in it: %v", c)
