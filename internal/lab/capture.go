@@ -22,7 +22,7 @@ type Capture struct {
 // core that is all that the hosts send each other, each packet twice: as it
 // comes and as it goes.
 func (h *Host) Capture(ctx context.Context, file string) (*Capture, error) {
-	dev := "eth0"
+	dev := h.dev
 	if h == h.net.core {
 		dev = "any"
 	}

@@ -74,15 +74,22 @@ func (h *Host) Unplug(ctx context.Context, out bool) error {
 // Renumber gives the host another address, in another network where it is
 // routed, and takes the old one away, as moving from one network to the next
 // does. What was bound to the old address hears nothing any more.
+// Whoever is behind a home router keeps what it has, and its router moves.
 func (h *Host) Renumber(ctx context.Context) error {
+	if h.router != nil {
+		return fmt.Errorf("give %s another address: %s has that to give", h.ns, h.router.ns)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.moves == 255 {
 		return fmt.Errorf("give %s another address: it has had them all", h.ns)
 	}
 	h.moves++
-	if err := h.tool(ctx, "ip", "addr", "flush", "dev", h.dev); err != nil {
+	if err := h.tool(ctx, "ip", "-4", "addr", "flush", "dev", h.dev); err != nil {
 		return err
 	}
-	return h.settle(ctx)
+	if err := h.settle(ctx); err != nil || h.moved == nil {
+		return err
+	}
+	return h.moved(ctx)
 }

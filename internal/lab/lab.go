@@ -61,6 +61,11 @@ type Host struct {
 
 	number byte // among the network's hosts, from 1
 
+	addr6  netip.Addr // none, unless a plan gave it one
+	router *Host      // of its home, if it is behind one
+	// moved, if any, sees to what depends on the address once it is another.
+	moved func(ctx context.Context) error
+
 	mu      sync.Mutex
 	addr    netip.Addr
 	gateway netip.Addr // none on a bridge
@@ -74,6 +79,15 @@ var made atomic.Int32
 // NewNet makes a network without hosts, after sweeping away what dead labs
 // left. On SIGINT and SIGTERM it cleans up before the process dies of them.
 func NewNet(ctx context.Context, topology Topology) (*Net, error) {
+	n, err := newNet(ctx, topology)
+	if err == nil {
+		n.stop = n.closeOnSignal()
+	}
+	return n, err
+}
+
+// newNet is NewNet without a hand on signals.
+func newNet(ctx context.Context, topology Topology) (*Net, error) {
 	if os.Geteuid() != 0 {
 		return nil, ErrNotRoot
 	}
@@ -101,7 +115,6 @@ func NewNet(ctx context.Context, topology Topology) (*Net, error) {
 			return nil, errors.Join(err, n.Close())
 		}
 	}
-	n.stop = n.closeOnSignal()
 	return n, nil
 }
 
@@ -126,6 +139,26 @@ func (n *Net) closeOnSignal() (stop func()) {
 func (n *Net) Host(ctx context.Context, name string) (*Host, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	h, err := n.add(ctx, name, "eth0")
+	if err != nil {
+		return nil, err
+	}
+	bridge := ""
+	if n.topology == Bridge {
+		bridge = "br0"
+	}
+	if err := h.plug(ctx, n.core, bridge); err != nil {
+		return nil, err
+	}
+	if err := h.settle(ctx); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// add makes the namespace of another host, whose interface dev is to come. It
+// is called with mu held.
+func (n *Net) add(ctx context.Context, name, dev string) (*Host, error) {
 	number := len(n.hosts) + 1
 	switch {
 	case n.closed:
@@ -133,29 +166,28 @@ func (n *Net) Host(ctx context.Context, name string) (*Host, error) {
 	case number > 250:
 		return nil, errors.New("a lab's network has at most 250 hosts")
 	}
-	h := &Host{net: n, ns: n.name + "-" + name, dev: "eth0", number: byte(number)}
+	h := &Host{net: n, ns: n.name + "-" + name, dev: dev, number: byte(number), port: fmt.Sprintf("port%d", number)}
 	if err := h.make(ctx); err != nil {
 		return nil, err
 	}
 	n.hosts = append(n.hosts, h)
-	h.port = fmt.Sprintf("port%d", number)
-	if err := n.core.tool(ctx, "ip", "link", "add", "name", h.port, "type", "veth", "peer", "name", "eth0", "netns", h.ns); err != nil {
-		return nil, err
+	return h, nil
+}
+
+// plug joins the host by a cable to another namespace, and to the bridge there
+// if one is named.
+func (h *Host) plug(ctx context.Context, into *Host, bridge string) error {
+	if err := into.tool(ctx, "ip", "link", "add", "name", h.port, "type", "veth", "peer", "name", h.dev, "netns", h.ns); err != nil {
+		return err
 	}
 	up := []string{"ip", "link", "set", "dev", h.port, "up"}
-	if n.topology == Bridge {
-		up = []string{"ip", "link", "set", "dev", h.port, "master", "br0", "up"}
+	if bridge != "" {
+		up = []string{"ip", "link", "set", "dev", h.port, "master", bridge, "up"}
 	}
-	if err := n.core.tool(ctx, up...); err != nil {
-		return nil, err
+	if err := into.tool(ctx, up...); err != nil {
+		return err
 	}
-	if err := h.tool(ctx, "ip", "link", "set", "dev", "eth0", "up"); err != nil {
-		return nil, err
-	}
-	if err := h.settle(ctx); err != nil {
-		return nil, err
-	}
-	return h, nil
+	return h.tool(ctx, "ip", "link", "set", "dev", h.dev, "up")
 }
 
 // settle gives the host the address that it has after so many moves, and the
@@ -171,7 +203,7 @@ func (h *Host) settle(ctx context.Context) error {
 	if err := h.net.core.tool(ctx, "ip", "addr", "add", h.gateway.String()+"/30", "dev", h.port); err != nil {
 		return err
 	}
-	if err := h.tool(ctx, "ip", "addr", "add", h.addr.String()+"/30", "dev", "eth0"); err != nil {
+	if err := h.tool(ctx, "ip", "addr", "add", h.addr.String()+"/30", "dev", h.dev); err != nil {
 		return err
 	}
 	return h.route(ctx)
@@ -248,6 +280,12 @@ func (h *Host) make(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Addr6 is the host's IPv6 address, none unless a [Plan] gave it one.
+func (h *Host) Addr6() netip.Addr { return h.addr6 }
+
+// Namespace is the name of the host's namespace, as ip netns takes it.
+func (h *Host) Namespace() string { return h.ns }
 
 // Command is a command inside the host's namespace. The process that it
 // starts is the command itself, so signals reach it, and it dies with the lab.

@@ -25,11 +25,12 @@ type Packet struct {
 // Link types of pcap files that tcpdump writes here: tcpdump.org/linktypes.html.
 const (
 	linkEthernet  = 1
+	linkRaw       = 101 // of a line with a shim, which is a TUN device
 	linkCooked    = 113
 	linkCookedTwo = 276
 )
 
-// ReadPcap reads a capture of Ethernet, or of tcpdump's "any".
+// ReadPcap reads a capture of Ethernet, of a TUN device, or of tcpdump's "any".
 func ReadPcap(file string) ([]Packet, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -85,6 +86,10 @@ func parsePacket(link uint32, raw []byte) Packet {
 		kind, b = binary.BigEndian.Uint16(raw[14:]), raw[16:]
 	case link == linkCookedTwo && len(raw) >= 20:
 		kind, b = binary.BigEndian.Uint16(raw), raw[20:]
+	case link == linkRaw && len(raw) >= 1 && raw[0]>>4 == 4:
+		kind, b = 0x0800, raw
+	case link == linkRaw && len(raw) >= 1 && raw[0]>>4 == 6:
+		kind, b = 0x86dd, raw
 	default:
 		return p
 	}
