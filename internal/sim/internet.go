@@ -38,7 +38,7 @@ type internet struct {
 	network   node.Network
 	transport node.Transport
 	log       *slog.Logger
-	uplinks   func(who int) *uplink // of persons
+	links     func(who int) (up, down *uplink) // of persons
 	root      *node.Node
 	peers     []string // where to start from
 
@@ -46,9 +46,9 @@ type internet struct {
 	ports map[int]*port // the newest of each person
 }
 
-func newInternet(s *Scenario, w *wires, uplinks func(who int) *uplink, watch *nonceWatch) (*internet, error) {
+func newInternet(s *Scenario, w *wires, links func(who int) (up, down *uplink), watch *nonceWatch) (*internet, error) {
 	i := &internet{
-		wires: w, uplinks: uplinks, watch: watch, bandwidth: s.Bandwidth, transport: s.Transport, log: s.Log, ports: make(map[int]*port),
+		wires: w, links: links, watch: watch, bandwidth: s.Bandwidth, transport: s.Transport, log: s.Log, ports: make(map[int]*port),
 		network: node.NetworkFromSeed(seed32("network", s.Seed, 0, 0)),
 	}
 	if i.bandwidth == 0 {
@@ -107,14 +107,31 @@ func (i *internet) drops(_, _ int) bool { return false }
 func (i *internet) close() {
 	_ = i.root.Close() // there is nobody left to tell
 	i.net.Close()
+	time.Sleep(announceRetry) // or its goroutines are left in the bubble
 }
+
+// announceRetry is for how long gossipsub sleeps at most, whether it has been
+// closed or not, where it could not tell somebody that a topic was joined or left
+// (pubsub.go, announceRetry).
+const announceRetry = 1001 * time.Millisecond
 
 // uplink is that of a person; the bootstrap's has no limit.
 func (i *internet) uplink(who int) *uplink {
 	if who == bootstrap {
 		return &uplink{}
 	}
-	return i.uplinks(who)
+	up, _ := i.links(who)
+	return up
+}
+
+// downlink is as uplink. Its queue stands before the path, not behind it, which
+// comes to the same.
+func (i *internet) downlink(who int) *uplink {
+	if who == bootstrap {
+		return &uplink{}
+	}
+	_, down := i.links(who)
+	return down
 }
 
 // addrOf is the address of a person: 44.1.0.1 and up, the bootstrap's is
@@ -149,7 +166,13 @@ func (p *port) WriteTo(b []byte, to net.Addr) (int, error) {
 	if w.apart(p.who, other) || w.between(p.who, other).lost(time.Now()) {
 		return len(b), nil
 	}
-	wait, ok := p.uplink.take(time.Now(), len(b)+headers)
+	now := time.Now()
+	wait, ok := p.uplink.take(now, len(b)+headers)
+	if ok {
+		var more time.Duration
+		more, ok = p.internet.downlink(other).take(now.Add(wait), len(b)+headers)
+		wait += more
+	}
 	b = slices.Clone(b)
 	switch {
 	case !ok:

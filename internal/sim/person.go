@@ -25,6 +25,8 @@ type person struct {
 	key    ed25519.PrivateKey
 	member room.Member
 	uplink uplink
+	// downlink is what comes in passes after it.
+	downlink uplink
 
 	// Owned by the director.
 	last    chan struct{} // closed when the latest of join, leave and kill is done

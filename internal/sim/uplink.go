@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Uplink is the narrowest place on the way out of somebody's home: one queue
-// for everything that leaves, first in, first out, as in a plain router.
+// Uplink is the narrowest place on the way out of somebody's home, or into it:
+// one queue for everything that passes, first in, first out, as in a plain router.
 type Uplink struct {
 	Rate  int           // bits per second, headers included; 0: no limit
 	Queue time.Duration // how much waits at most, at Rate; what comes beyond is lost
@@ -20,6 +20,12 @@ type SetUplink struct {
 	Uplink Uplink
 }
 
+// SetDownlink is SetUplink for the way in.
+type SetDownlink struct {
+	Who    int
+	Uplink Uplink
+}
+
 // Upload begins, or ends, to send as much as TCP would over somebody's uplink,
 // to somewhere that is a round trip of RTT away; see [Result].Uploaded.
 type Upload struct {
@@ -28,6 +34,8 @@ type Upload struct {
 }
 
 func (a SetUplink) act(w *world) { w.people[a.Who].uplink.set(a.Uplink) }
+
+func (a SetDownlink) act(w *world) { w.people[a.Who].downlink.set(a.Uplink) }
 
 func (a Upload) act(w *world) {
 	p := w.people[a.Who]

@@ -70,7 +70,9 @@ func newWorld(t *testing.T, s *Scenario) *world {
 	case Memory:
 		w.ground = newMemoryGround(s.Seed, w.wires)
 	case Internet:
-		g, err := newInternet(s, w.wires, func(who int) *uplink { return &w.people[who].uplink }, w.watch)
+		g, err := newInternet(s, w.wires, func(who int) (up, down *uplink) {
+			return &w.people[who].uplink, &w.people[who].downlink
+		}, w.watch)
 		if err != nil {
 			t.Fatalf("make the internet: %v", err)
 		}
