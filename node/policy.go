@@ -382,3 +382,14 @@ func rangeText(p netip.Prefix) string {
 	}
 	return p.String()
 }
+
+// Gater is p, or nil where its rules judge neither peers nor addresses: no
+// packet need be held against them.
+func (p *Policy) Gater() Gater {
+	if p == nil || !slices.ContainsFunc(p.layers, func(r Rules) bool { return r.Allow.any() || r.Deny.any() }) {
+		return nil
+	}
+	return p
+}
+
+func (s *Selection) any() bool { return len(s.Peers)+len(s.Ranges)+len(s.Countries) > 0 }

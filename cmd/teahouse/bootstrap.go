@@ -11,6 +11,7 @@ type bootstrapCmd struct {
 	MDNS    string        `name:"mdns" default:"auto" enum:"auto,on,off" help:"Look for nodes on the local network: on or off (default: on for the network lan alone)."`
 	For     time.Duration `placeholder:"D" help:"End after D."`
 	Wait    time.Duration `placeholder:"D" help:"Give up with exit code 3 if no other node is met within D, such as 30s."`
+	policyFlags
 	jsonFlag
 }
 
@@ -18,7 +19,7 @@ func (c *bootstrapCmd) Run(a *app) (err error) {
 	t := &talk{
 		app: a, home: &c.homeFlags, json: c.JSON, bootstrap: true,
 		network: &networkFlags{
-			Network: c.Network, Listen: c.Listen, Peer: c.Peer, MDNS: c.MDNS, Wait: c.Wait, Transport: "auto",
+			Network: c.Network, Listen: c.Listen, Peer: c.Peer, MDNS: c.MDNS, Wait: c.Wait, Transport: "auto", policyFlags: c.policyFlags,
 		},
 		voice: &voiceFlags{For: c.For},
 	}

@@ -22,6 +22,7 @@ type commands struct {
 	Join      joinCmd      `cmd:"" help:"Join a room and talk. Anyone who knows its name can join it too."`
 	Bootstrap bootstrapCmd `cmd:"" help:"Run a node for others to start from. It hears nothing."`
 	Loopback  loopbackCmd  `cmd:"" help:"Hear yourself, as others would: try microphone, speaker and a bad path. Nothing leaves this machine."`
+	Doctor    doctorCmd    `cmd:"" help:"Explain what the policy would do about an address or a peer."`
 	Devices   devicesCmd   `cmd:"" help:"List microphones and speakers."`
 	ID        idCmd        `cmd:"" name:"id" help:"Show this home's identity."`
 	Ctl       ctlCmd       `cmd:"" help:"Steer the node that runs on this home; prints one JSON object."`
@@ -59,6 +60,7 @@ type networkFlags struct {
 	Transport    string        `default:"auto" enum:"auto,datagram,quic,tcp" help:"What may carry voice: auto, datagram, quic or tcp."`
 	MDNS         string        `name:"mdns" default:"auto" enum:"auto,on,off" help:"Look for nodes on the local network: on or off (default: on for the network lan alone)."`
 	Wait         time.Duration `placeholder:"D" help:"Give up with exit code 3 if no other node is met within D, such as 30s."`
+	policyFlags
 }
 
 func (f *networkFlags) check(given map[string]bool) error {
@@ -72,6 +74,9 @@ func (f *networkFlags) check(given map[string]bool) error {
 	}
 	if _, err := node.ParseTransport(f.Transport); err != nil {
 		return usage("--transport: %v", err)
+	}
+	if _, err := f.rules(); err != nil {
+		return err
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ type house struct {
 	settings    home.Config
 	network     node.Network
 	networkName string
+	policy      *node.Policy // set before startNode
 	node        *node.Node
 	hub         *hub
 	log         *slog.Logger
@@ -83,6 +84,9 @@ func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) 
 			return err
 		}
 	}
+	if peers, err = h.allowed(peers); err != nil {
+		return err
+	}
 	listen, err := h.listenAddrs(n.Listen, bootstrap)
 	if err != nil {
 		return err
@@ -100,6 +104,8 @@ func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) 
 		Memory:    memory,
 		Bootstrap: bootstrap,
 		Transport: node.Transport(n.Transport),
+		Gater:     h.policy.Gater(),
+		OnRefused: h.refused,
 		Log:       h.log,
 	})
 	if err != nil {

@@ -54,7 +54,7 @@ func (c *runCmd) Run(a *app) error {
 
 // The flags that mean nothing to a node that runs already.
 var (
-	networkFlagNames = []string{"network", "listen", "peer", "keep-identity", "transport", "mdns", "wait"}
+	networkFlagNames = append([]string{"network", "listen", "peer", "keep-identity", "transport", "mdns", "wait"}, policyFlagNames...)
 	voiceFlagNames   = []string{"mic", "speaker", "mic-after", "process", "gate", "mode", "nick", "listen-only", "muted", "allow-recording", "for", "exit-on-mic-end"}
 )
 
@@ -96,6 +96,10 @@ func (t *talk) run() (err error) {
 	t.hub = newHub()
 	log := t.home.logger(a.screen)
 	if t.house, err = openHouse(t.home, t.network.Network, t.hub, log, a.stop); err != nil {
+		return err
+	}
+	if t.house.policy, err = loadPolicy(t.house.dirs, &t.network.policyFlags); err != nil {
+		t.house.close()
 		return err
 	}
 	var devices *sound

@@ -146,6 +146,10 @@ func (s *seat) watch(events *room.Subscription) {
 			fallthrough
 		default:
 			if out, ok := fromRoom(&e, s.id); ok {
+				if link, is := out.(linkEvent); is {
+					link.Country = s.house.country(link.Remote)
+					out = link
+				}
 				s.house.hub.publish(out)
 			}
 		}
