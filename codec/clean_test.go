@@ -9,33 +9,39 @@ import (
 )
 
 // What stands in addition to the path on a clean LAN is a frame, Opus' look-ahead
-// of 6.5 ms, 5 ms, and what the device's block adds: half of it on the average
-// over where frames and Pulls stand to each other. Measured by sound: the shift
-// at which what was captured is most like what is pulled.
+// of 6.5 ms, and 5 ms, half a Pull of the program on the average over where frames
+// and Pulls stand to each other included. Measured by sound, once the receiver
+// knows that the path is clean: the shift at which what was captured is most
+// like what is pulled.
 func TestDelayOnACleanLAN(t *testing.T) {
 	const path = 300 * time.Microsecond
-	voice := speech(t)[:6*Rate]
+	voice := speech(t)[:15*Rate]
 	for _, length := range []int{480, 960} {
 		for _, c := range []struct {
-			block int
-			most  time.Duration // beyond the frame and the look-ahead
+			block  int
+			jitter time.Duration
+			most   time.Duration // beyond the frame and the look-ahead
 		}{
-			{48, 5750 * time.Microsecond},  // 5 ms; half a Pull on the average, and 0.25 ms of the filter
-			{240, 8250 * time.Microsecond}, // with the period of a sound card
-			{480, 10750 * time.Microsecond},
+			{48, 0, 3 * ms},
+			{240, 0, 5 * ms}, // the program's, and the period of a sound card
+			{240, 300 * time.Microsecond, 5 * ms},
+			{480, 0, 7500 * time.Microsecond},
 		} {
-			t.Run(fmt.Sprintf("%dms/%d", length/48, c.block), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%dms/%d/%v", length/48, c.block, c.jitter), func(t *testing.T) {
 				var all []time.Duration
+				rng := newRand(uint64(c.block))
 				for phase := time.Duration(0); phase < 10*ms; phase += 1300 * time.Microsecond {
 					out, stats := simulation{
 						encoder: EncoderConfig{FrameSamples: length}, voice: voice, block: c.block, phase: phase,
-						path: func(int, time.Duration) []time.Duration { return []time.Duration{path} },
+						path: func(int, time.Duration) []time.Duration {
+							return []time.Duration{path + time.Duration(rng.Float64()*float64(c.jitter))}
+						},
 					}.run(t)
 					if stats.Lost > 0 || stats.Skipped > 0 {
 						t.Fatalf("%+v", stats)
 					}
 					// The first sample is captured at 0, and out begins at phase.
-					shift := delayOf(voice, out)
+					shift := delayOf(voice, out, 11*Rate)
 					heard := time.Duration(shift)*time.Second/Rate + phase
 					all = append(all, heard-path-time.Duration(length)*time.Second/Rate)
 				}
@@ -55,10 +61,10 @@ func TestDelayOnACleanLAN(t *testing.T) {
 }
 
 // delayOf is by how many samples out is later than ref, by correlation over the
-// loudest second.
-func delayOf(ref, out []float32) int {
+// loudest second after from.
+func delayOf(ref, out []float32, from int) int {
 	at, most := 0, 0.0
-	for i := Rate; i+2*Rate < len(ref); i += Rate / 4 {
+	for i := from; i+2*Rate < len(ref); i += Rate / 4 {
 		if r := rms(ref[i : i+Rate]); r > most {
 			at, most = i, r
 		}

@@ -3,7 +3,7 @@ package codec
 const (
 	chunk    = 480  // samples made up at a time, so that a late frame is not missed by much
 	lateMost = 60e6 // ns that a spurt may begin late rather than lose its first frames
-	lateKeep = 2    // a late frame is kept whole if the delay must grow by 1/2 of it soon
+	lateKeep = 2    // a frame of which more than 1/2 of what was made up is left out is late
 )
 
 // produce puts what comes next onto the empty tape. It may put nothing there
@@ -127,29 +127,18 @@ func (r *Receiver) playCopy(f *slot) {
 func (r *Receiver) play(f *slot, overlap int) {
 	n := f.info.samples
 	r.retarget(n)
-	s := r.slackOf(f.media+int64(n), n)
+	s := r.slackOf(f.media+int64(n), n, 0)
 	if s.ns > r.maxTarget+lateMost+r.uneven(n) {
 		r.endSpurt() // the hard bound: begin again, nearer
 		return
 	}
-	late := false
 	if overlap > 0 {
-		cut := s
-		cut.ns -= nanoseconds(int64(overlap))
-		grow, urgent := r.wantsGrowth(cut)
-		late = !urgent || grow < overlap/lateKeep
+		r.playLate(f, overlap)
+		return
 	}
-	joint, ok := r.take(f, late)
+	joint, ok := r.take(f, false)
 	if !ok {
 		return
-	}
-	if late {
-		r.tape.cut(joint, overlap, min(joinLength, n-overlap))
-		r.delay -= nanoseconds(int64(overlap))
-		return
-	}
-	if overlap > 0 {
-		r.stretchedNs += nanoseconds(int64(overlap))
 	}
 	fresh := n
 	for r.excess >= patience && fresh < 2*chunk && r.state == playing {
@@ -166,6 +155,33 @@ func (r *Receiver) play(f *slot, overlap int) {
 		fresh += next.info.samples
 	}
 	r.stretch(joint, min(fresh, r.tape.tail-joint), s)
+}
+
+// playLate plays f where overlap samples have been made up in its place. They
+// are left out of it, so that the delay stays; but if the delay has to grow soon,
+// then here by as much as it has to: what was made up is heard beside f.
+func (r *Receiver) playLate(f *slot, overlap int) {
+	n := f.info.samples
+	keep := 0
+	if grow, urgent := r.wantsGrowth(r.slackOf(f.media+int64(n), n, overlap)); urgent {
+		keep = min(grow, overlap)
+	}
+	if keep > 0 {
+		r.breakOff() // what was made up fades out beneath f
+	}
+	joint, ok := r.take(f, keep < overlap/lateKeep)
+	if !ok {
+		return
+	}
+	if drop := overlap - keep; drop > 0 {
+		r.tape.cut(joint, drop, min(joinLength, n-drop))
+	}
+	r.delay += nanoseconds(int64(keep))
+	r.stretchedNs += nanoseconds(int64(keep))
+	r.excess, r.hurry = 0, false
+	if r.glide > 0 {
+		r.glideBy(0, glideSlow) // no shorter than this
+	}
 }
 
 // take decodes the frame that is due onto the tape, from the joint on, and

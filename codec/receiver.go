@@ -24,8 +24,10 @@ import (
 
 // ReceiverConfig sets the bounds of the delay. The zero value is good.
 type ReceiverConfig struct {
-	// MinTarget is the least delay aimed at beyond a frame's completion: it
-	// stands against the jitter of schedulers on a clean path. 0 means 5 ms.
+	// MinTarget is the least delay aimed at beyond a frame's completion as long
+	// as nothing is known of a path: it stands against the jitter of schedulers.
+	// Where there has been none, a tenth of a Pull and 1 ms are the least. 0
+	// means 5 ms.
 	MinTarget time.Duration
 	// MaxTarget bounds the delay, frame length included. 0 means 400 ms;
 	// more than that is cut to it.

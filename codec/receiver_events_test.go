@@ -390,7 +390,7 @@ func TestComfortNoise(t *testing.T) {
 		voice[i] = 0.001 * float32(rng.Float64()*2-1)
 	}
 	copy(voice[2*Rate:], syntheticSpeech(Rate, 2))
-	s := simulation{voice: voice, tail: 3 * time.Second, frame: func(_ int, f *Frame) bool { f.SpurtEnd = false; return true }}
+	s := simulation{voice: voice, block: 480, tail: 3 * time.Second, frame: func(_ int, f *Frame) bool { f.SpurtEnd = false; return true }}
 	var active []bool
 	s.each = func(_ time.Duration, _ []float32, p Pulled) { active = append(active, p.Active) }
 	out, _ := s.run(t)

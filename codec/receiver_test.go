@@ -9,8 +9,9 @@ import (
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 42)) }
 
-// On a clean path nothing is stretched, made up or silent, and the delay is
-// one Pull and the least target at most, at every phase of frames to Pulls.
+// On a clean path nothing is made up or silent, and the delay is one Pull and
+// the least target at most, at every phase of frames to Pulls. Nothing is
+// stretched but by one Pull, which glides away once the path is known.
 func TestCleanPath(t *testing.T) {
 	voice := speech(t)[:10*Rate]
 	for _, length := range []int{480, 960, 1920, 2880} {
@@ -23,17 +24,22 @@ func TestCleanPath(t *testing.T) {
 				s := simulation{encoder: c, voice: voice, phase: phase, receiver: r}
 				s.each = func(time.Duration, []float32, Pulled) { worst = max(worst, r.Stats().Delay) }
 				out, stats := s.run(t)
-				if stats.Lost != 0 || stats.Skipped != 0 || stats.StretchedDuration != 0 || stats.ConcealedDuration != 0 {
+				if stats.Lost != 0 || stats.Skipped != 0 || stats.StretchedDuration > 5100*time.Microsecond || stats.ConcealedDuration != 0 {
 					t.Errorf("%+v", stats)
 				}
 				if int(stats.OnTime) != len(voice)/length {
 					t.Errorf("%d frames on time", stats.OnTime)
 				}
-				if worst > 15*time.Millisecond {
-					t.Errorf("delay %v", worst)
+				if worst > 10*ms || stats.Delay > 7*ms+100*time.Microsecond {
+					t.Errorf("a delay of up to %v, in the end %v", worst, stats.Delay)
 				}
 				if phase == 0 || phase == 9*time.Millisecond {
-					if median, least, _ := likeness(ref, out); median < 0.999 || least < 0.99 {
+					// A glide moves half a second by half a millisecond.
+					wanted, worst := 0.999, 0.99
+					if stats.StretchedDuration > 0 {
+						wanted, worst = 0.98, 0.85
+					}
+					if median, least, _ := likeness(ref, out); median < wanted || least < worst {
 						t.Errorf("likeness: median %.4f, least %.4f", median, least)
 					}
 				}

@@ -20,7 +20,7 @@ type simulation struct {
 	wake func(n int) time.Duration
 	// frame may change a frame before it is sent, or stop it (false).
 	frame       func(i int, f *Frame) bool
-	block       int     // samples of a Pull; 0 means 480
+	block       int     // samples of a Pull; 0 means 240, as in the program
 	drift       float64 // ppm that the sender's clock is slow
 	phase       time.Duration
 	start       time.Duration // of this simulation, where one receiver has several
@@ -48,7 +48,7 @@ func (s simulation) run(t testing.TB) ([]float32, Stats) {
 		s.receiver = NewReceiver(ReceiverConfig{})
 	}
 	if s.block == 0 {
-		s.block = 480
+		s.block = 240
 	}
 	if s.encoder.FrameSamples == 0 {
 		s.encoder.FrameSamples = 960

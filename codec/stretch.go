@@ -24,12 +24,13 @@ const (
 	noPause        = Rate      // and for which no pause has come to change it
 	restAfter      = Rate / 25 // samples between two changes within speech
 
-	excessMost    = 5e6    // ns: the delay is too long by that much beyond a Pull,
-	excessLeast   = 1e5    // or by this where its target has as much to spare
+	excessMost    = 15e6   // ns: the delay is too long by that much, or by a Pull and
+	excessLeast   = 1e5    // this where the target is steady; else by what it may move
 	excessFast    = 12.5e6 // ns too long, beyond what drift makes of it
 	excessNotable = 15e6   // ns too long, worth a joint within a phrase
 	excessMuch    = 80e6
-	spareNeed     = 2e6  // ns that the target has beyond what was needed
+	spareLeast    = 1e6  // ns that the target has beyond what was needed, and
+	spareShare    = 10   // a tenth of a Pull: clocks drift while it is glided
 	urgentShare   = 0.03 // of frames that come late
 	soonShare     = 0.01 // the same: enough to be made good within seconds
 )
@@ -42,15 +43,20 @@ type slack struct {
 }
 
 // slackOf measures the slack of a frame that ends at media time end, if it
-// goes onto the tape now. length is its length.
-func (r *Receiver) slackOf(end int64, length int) slack {
-	due := r.block + nanoseconds(int64(r.filled+r.tape.pending()))
+// goes onto the tape now. length is its length. overlap is by how much earlier
+// it should have gone there.
+func (r *Receiver) slackOf(end int64, length, overlap int) slack {
+	at := r.filled + r.tape.pending() - overlap
+	due := r.block + nanoseconds(int64(at))
 	wait := due - (r.window.base + nanoseconds(end))
 	r.delay = wait
 	if uneven := r.uneven(length); uneven > 0 {
 		return slack{ns: wait - uneven, unit: 1}
 	}
-	phase := (r.filled + r.tape.pending()) % r.blockSize
+	phase := at % r.blockSize
+	if phase < 0 {
+		phase += r.blockSize
+	}
 	return slack{ns: wait - nanoseconds(int64(phase)), phase: phase, unit: r.blockSize}
 }
 
@@ -67,18 +73,24 @@ func (r *Receiver) uneven(length int) int64 {
 // retarget works the target out from what the window says.
 func (r *Receiver) retarget(length int) {
 	longest := r.maxTarget - nanoseconds(int64(length))
-	r.target = max(min(max(r.minTarget, r.window.need+spareNeed), longest), 0)
+	floor := min(r.window.floor(r.minTarget)+r.spare(), r.minTarget)
+	r.target = max(min(max(floor, r.window.need+r.spare()), longest), 0)
+}
+
+// spare is what the target has beyond what was needed, in ns.
+func (r *Receiver) spare() int64 {
+	return spareLeast + nanoseconds(int64(min(r.blockSize, chunk)))/spareShare
 }
 
 // wantsGrowth is how many samples have to be added so that frames are in time
 // again, or 0; urgent tells that more than a few come late as it is.
 func (r *Receiver) wantsGrowth(s slack) (samples int, urgent bool) {
 	lack := r.target - s.ns
-	if lack <= 0 || s.ns >= r.window.need+spareNeed/2 {
+	if lack <= 0 || s.ns >= r.window.need+r.spare()/2 {
 		return 0, false
 	}
 	units := max(1, (samplesIn(min(lack, tooLate))+s.unit-1)/s.unit)
-	return units*s.unit - s.phase, r.window.beyond(s.ns) > urgentShare
+	return units*s.unit - s.phase, r.window.shifted(s.ns) || r.window.beyond(s.ns) > urgentShare
 }
 
 // wantsCut is how many samples are too many, or 0, and by how much time the
@@ -88,8 +100,9 @@ func (r *Receiver) wantsCut(s slack) (samples int, excess int64) {
 	excess = spare + nanoseconds(int64(s.phase))
 	enough := nanoseconds(int64(s.unit))
 	if r.glide <= 0 { // not under way
-		idle := r.target - (r.window.need + spareNeed)
-		enough = nanoseconds(int64(max(s.unit, 480))) + max(excessMost-2*max(idle, 0), excessLeast)
+		// The target moves with what is needed, unless it is more than that.
+		moves := r.window.need - 2*max(r.target-(r.window.need+r.spare()), 0)
+		enough = max(enough+excessLeast, min(enough+moves, excessMost))
 	}
 	switch {
 	case spare >= enough:
@@ -111,7 +124,7 @@ func (r *Receiver) stretch(joint, fresh int, s slack) {
 	case grow > 0:
 		r.excess, r.hurry = 0, false
 		speed := glideSlow
-		if r.window.beyond(s.ns-spareNeed/2) > urgentShare || !r.window.clean && r.window.beyond(s.ns) > soonShare {
+		if r.window.beyond(s.ns-r.spare()/2) > urgentShare || !r.window.clean && r.window.beyond(s.ns) > soonShare {
 			speed = glideSoon
 		}
 		if !r.grow(joint, fresh, grow, urgent) {

@@ -17,6 +17,12 @@ import "math"
 // four seconds does not move it. Keeping the window exactly is cheaper than a
 // histogram that fades, and forgets a bad stretch after four seconds, entirely;
 // after one, if that last second is plainly of another kind.
+//
+// What a window of four seconds does not show may still come: the hiccup of a
+// scheduler every ten seconds, say. Against that stands a floor below the target,
+// MinTarget, until calmAfter has gone by, and from then on no more than the worst
+// hiccup of half a minute needs. So a quiet machine on a quiet LAN gives up what
+// it has no use for, and a busy one keeps it.
 
 const (
 	windowFrames = 512         // 4 s of 10 ms frames, and some
@@ -25,6 +31,7 @@ const (
 	newKindAfter = 1e9         // ns of frames that may show that the path has changed
 	newKindSure  = 12.0        // by odds of e^12 to 1
 	newKindFew   = 10          // late frames before, at least
+	newKindBy    = 2e6         // ns: the least that they were later than any since
 	newKindTail  = 2e9         // ns after it for which more may be forgotten,
 	newKindRest  = 10e9        // and then not before this
 	tooLate      = 400e6       // ns: as good as lost
@@ -35,6 +42,10 @@ const (
 	never        = 1<<63 - 1   // relative delay of a frame that never came
 	windowLatest = 1 + 512/200 // the most that the rule may look at
 	cleanMost    = 40e6        // ns: the second latest of a clean path
+	calmAfter    = 4e9         // ns of frames before the floor is lowered
+	calmMemory   = 30e9        // ns for which a hiccup keeps it up
+	shiftMost    = 2e6         // ns between frames that are late by the same
+	shiftFrames  = 3           // in a row, and the path has become longer
 )
 
 // delayWindow is a sliding window of relative delays. The zero value is empty.
@@ -49,9 +60,13 @@ type delayWindow struct {
 	clean    bool  // hardly any loss, little jitter
 	last     int64 // arrival of the newest
 	renewed  int64 // when a bad stretch was last seen to have ended; 0: never
+	since    int64 // when the window began; pauses count for nothing
+	hiccup   int64 // ns: the latest of calmMemory, beyond the base of its time
+	hiccupAt int64 // when that was
 
 	jitter  int64 // ns, RFC 3550 appendix A.8
 	lastRel int64
+	alike   int   // frames in a row, one after the other, that took as long
 	lateRun int   // frames in a row that were later than tooLate
 	lateAt  int64 // ns: arrival of the first of them
 }
@@ -63,8 +78,12 @@ func (w *delayWindow) add(rel, arrival int64, inOrder bool) {
 		w.bridge(rel, arrival)
 	}
 	if inOrder {
+		change := abs(rel - w.lastRel)
 		if w.measured {
-			w.jitter += (abs(rel-w.lastRel) - w.jitter) / 16
+			w.jitter += (change - w.jitter) / 16
+		}
+		if w.alike++; change > shiftMost {
+			w.alike = 1
 		}
 		w.lastRel = rel
 	}
@@ -75,9 +94,26 @@ func (w *delayWindow) add(rel, arrival int64, inOrder bool) {
 	} else {
 		w.lateRun = 0
 	}
+	if !w.measured {
+		w.since = arrival
+	}
 	w.push(rel, arrival)
 	w.last, w.measured = arrival, true
-	w.measure()
+	latest := w.measure()
+	if late := rel - w.base; late >= w.hiccup && late <= tooLate {
+		w.hiccup, w.hiccupAt = late, arrival
+	} else if arrival-w.hiccupAt > calmMemory {
+		w.hiccup, w.hiccupAt = latest, arrival // others may have come since: about
+	}
+}
+
+// floor is what hiccups of the last half minute need, or most where so much is
+// not known yet.
+func (w *delayWindow) floor(most int64) int64 {
+	if !w.measured || w.last-w.since < calmAfter {
+		return most
+	}
+	return w.hiccup
 }
 
 // longer tells whether the path has become longer for good: what comes has been
@@ -103,6 +139,8 @@ func (w *delayWindow) bridge(rel, arrival int64) {
 	if gap < spurtGap {
 		return
 	}
+	w.since += gap
+	w.hiccupAt += gap
 	drift := gap / 1e6 * driftPPM
 	shift := min(max(rel-w.base, -drift), drift)
 	for i := range w.size {
@@ -130,15 +168,16 @@ func (w *delayWindow) push(rel, arrival int64) {
 	w.size++
 }
 
-// measure works out base and need.
-func (w *delayWindow) measure() {
+// measure works out base and need, and tells how late the latest frame of the
+// window was, but for those that are as good as lost.
+func (w *delayWindow) measure() int64 {
 	w.renew()
 	base := int64(never)
 	for i := range w.size {
 		base = min(base, w.rel[w.index(i)])
 	}
 	if base == never {
-		return // only losses: the path is what it was
+		return 0 // only losses: the path is what it was
 	}
 	w.base = base
 
@@ -162,6 +201,7 @@ func (w *delayWindow) measure() {
 		pass = max(pass, 1)
 	}
 	w.need = latest[pass]
+	return latest[0]
 }
 
 // renew forgets all but the last second if the frames of that were all in time
@@ -190,7 +230,7 @@ func (w *delayWindow) renew() {
 	older := w.size - recent
 	later := 0
 	for i := range older {
-		if rel := w.rel[w.index(i)]; rel != never && rel > latest+spareNeed {
+		if rel := w.rel[w.index(i)]; rel != never && rel > latest+newKindBy {
 			later++
 		}
 	}
@@ -199,12 +239,19 @@ func (w *delayWindow) renew() {
 		if !w.justRenewed() {
 			w.renewed = w.last
 		}
+		w.hiccup = 0 // what made it has ended, too
 	}
 }
 
 // justRenewed tells whether a bad stretch has ended some seconds ago.
 func (w *delayWindow) justRenewed() bool {
 	return w.renewed > 0 && w.last-w.renewed < newKindRest
+}
+
+// shifted tells whether the frames that came last were all more than ns after
+// the best, by the same: they will go on so.
+func (w *delayWindow) shifted(ns int64) bool {
+	return w.alike >= shiftFrames && w.lastRel-w.base > ns
 }
 
 // beyond is the share of frames that came more than ns after the best, of those

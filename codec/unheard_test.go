@@ -76,7 +76,7 @@ func TestUnheardFades(t *testing.T) {
 	}
 	for phase := range 4 {
 		r := NewReceiver(ReceiverConfig{})
-		s := simulation{voice: tone, receiver: r, encoder: EncoderConfig{Bitrate: 64000}}
+		s := simulation{voice: tone, receiver: r, block: 480, encoder: EncoderConfig{Bitrate: 64000}}
 		n := phase
 		s.each = func(time.Duration, []float32, Pulled) {
 			r.SetUnheard(n%16 > 8)
