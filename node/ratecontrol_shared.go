@@ -12,9 +12,9 @@ import (
 // queue in that uplink as one on its path, and answers for itself alone. So what
 // the links see is put together:
 //
-//   - where those that see a queue carry more than half of the voice, it stands
-//     in what they have in common, and all together get less;
-//   - where they carry less, each has a queue of its own (a thin line at the
+//   - where more than half of the links see a queue, and carry more than half of
+//     the voice, it stands in what they have in common, and all together get less;
+//   - where they are fewer, or carry less, each has a queue of its own (a thin line at the
 //     listener's), which is that link's affair and costs the others nothing.
 //
 // RFC 8382 finds shared bottlenecks by statistics of many delays; for links that
@@ -73,7 +73,7 @@ func (s *sharedRate) observe(now time.Time, l *link, sample rateSample, queued b
 func (s *sharedRate) judge(now time.Time) {
 	var all rateSample
 	var sent, lost, voting, queued float64
-	talking := 0
+	talking, votes, see := 0, 0, 0
 	for l, o := range s.links {
 		if now.Sub(o.at) > sharedFor {
 			delete(s.links, l)
@@ -89,9 +89,9 @@ func (s *sharedRate) judge(now time.Time) {
 		if o.late {
 			continue
 		}
-		voting += rate
+		voting, votes = voting+rate, votes+1
 		if o.queued {
-			queued += rate
+			queued, see = queued+rate, see+1
 		}
 		all.rtt = max(all.rtt, o.rtt)
 	}
@@ -100,12 +100,15 @@ func (s *sharedRate) judge(now time.Time) {
 	}
 	all.loss, all.elapsed = lost/sent, min(now.Sub(s.at), sharedFor)
 	s.at = now
-	if queued <= voting/2 && all.loss > rateLossy {
+	// One link that repairs much carries as much as some others: what it alone
+	// sees is in nobody else's way.
+	stands := queued > voting/2 && 2*see > votes
+	if !stands && all.loss > rateLossy {
 		// Each link answers for what its path loses.
 		all.loss = 0
 	}
 	s.budget.fair = rateFloor + sharedEach*float64(talking-1)
-	s.budget.observe(now, all, sent, queued > voting/2)
+	s.budget.observe(now, all, sent, stands)
 }
 
 // told is how many bytes a second may go on all links together, 0 for no limit,

@@ -81,6 +81,24 @@ func TestThinListener(t *testing.T) {
 	}
 }
 
+// TestThinListenerRepairs: so it is where that link carries more than all others,
+// because it sends again what it loses.
+func TestThinListenerRepairs(t *testing.T) {
+	var shared sharedRate
+	links := []*link{{}, {}, {}}
+	for now := epoch; now.Before(epoch.Add(30 * time.Second)); now = now.Add(sampleTime) {
+		for i, l := range links {
+			s := rateSample{elapsed: sampleTime, rtt: 40 * time.Millisecond, packets: 25, bytes: 4_000}
+			if i == 1 {
+				s.rtt, s.loss, s.bytes = 300*time.Millisecond, 0.3, 12_000
+			}
+			if common, own, _ := shared.observe(now, l, s, i == 1); common != 0 || own != (i == 1) {
+				t.Fatalf("link %d: %.0f for all, own %v", i, common, own)
+			}
+		}
+	}
+}
+
 // TestLateLink: who comes while the uplink has a queue takes it for its path,
 // has no vote, and is told to look again when the queue has gone.
 func TestLateLink(t *testing.T) {
