@@ -5,6 +5,7 @@
 //	teahouse-lab soak [--for 20m] [--json]
 //	teahouse-lab churn [--hours N] [--seed S] [--members N] [--json]
 //	teahouse-lab voice [--loss P] [--burst D] [--jitter D] [--path D] [--drift PPM] [--depth auto|0..3] [--seed S] | --all
+//	teahouse-lab net TOPOLOGY [--for D] [--json]
 //
 // Results go to standard output, everything for people to standard error.
 // Exit codes: 0 done, 2 usage, 1 a benchmark could not be run, a figure that
@@ -28,6 +29,7 @@ type commandLine struct {
 	Soak  soakCommand  `cmd:"" help:"Let people come and go for a long time, and say whether what a node takes stays flat."`
 	Churn churnCommand `cmd:"" help:"Play random lives of a room in virtual time, and watch what must never happen."`
 	Voice voiceCommand `cmd:"" help:"Let a recorded voice travel over a bad path in virtual time, and say how it sounds."`
+	Net   netCommand   `cmd:"" help:"Make an internet of public hosts and homes behind routers, in network namespaces (root), until a signal."`
 	// The other half of an idle node's comparison, a process of its own.
 	BareHost bareHostCommand `cmd:"" hidden:"" name:"bare-host"`
 	// What plays for the benchmark simulated, a process of its own too.

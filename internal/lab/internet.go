@@ -140,7 +140,7 @@ func (x *Internet) shimmed(ctx context.Context, s Site, h *Host) error {
 		dev  string
 	}{{h, h.dev}, {x.core, h.port}} {
 		// What waits there while the shim's thread sleeps.
-		if err := end.host.tool(ctx, "ip", "link", "set", "dev", end.dev, "mtu", strconv.Itoa(tunMTU), "txqueuelen", "2000", "up"); err != nil {
+		if err := end.host.tool(ctx, "ip", "link", "set", "dev", end.dev, "mtu", strconv.Itoa(tunMTU), "txqueuelen", "1000", "up"); err != nil {
 			return err
 		}
 	}

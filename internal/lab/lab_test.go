@@ -224,10 +224,15 @@ func TestSweep(t *testing.T) {
 
 const labChild = "TEAHOUSE_LAB_CHILD"
 
-// TestMain lets the test binary be the lab of TestSignal.
+// TestMain lets the test binary be the lab of TestSignal, or of a test that
+// kills it.
 func TestMain(m *testing.M) {
-	if os.Getenv(labChild) == "" {
+	switch os.Getenv(labChild) {
+	case "":
 		os.Exit(m.Run())
+	case labChildInternet:
+		childMakesInternet()
+		return
 	}
 	n, err := NewNet(context.Background(), Bridge)
 	if err == nil {

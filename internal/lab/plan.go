@@ -101,7 +101,7 @@ func (p *Plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d\n", p.Seed)
 	for _, s := range p.Sites {
-		b.WriteString(s.statement() + "\n")
+		b.WriteString(s.String() + "\n")
 		for _, h := range s.Hosts {
 			fmt.Fprintf(&b, "host %s in %s\n", h, s.Name)
 		}
@@ -109,7 +109,8 @@ func (p *Plan) String() string {
 	return b.String()
 }
 
-func (s Site) statement() string {
+// String is the statement of the site.
+func (s Site) String() string {
 	words := []string{"public", s.Name}
 	if s.NAT != "" {
 		words = []string{"home", s.Name, "nat", string(s.NAT)}
