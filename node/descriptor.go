@@ -290,7 +290,7 @@ func (d *Descriptor) Sign(root ed25519.PrivateKey) error {
 	if err := d.check(); err != nil {
 		return err
 	}
-	body := d.appendBody(nil)
+	body := d.body()
 	if len(body)+ed25519.SignatureSize > MaxDescriptor {
 		return fmt.Errorf("%w: %d bytes, at most %d fit", ErrMalformed, len(body)+ed25519.SignatureSize, MaxDescriptor)
 	}

@@ -32,8 +32,8 @@ const LinkPrefix = "teahouse:net/"
 // wrapped, and comments around it.
 const MaxLinkText = 64 << 10
 
-func (d *Descriptor) appendBody(b []byte) []byte {
-	b = append(b, descriptorVersion)
+func (d *Descriptor) body() []byte {
+	b := []byte{descriptorVersion}
 	b = append(b, d.Root...)
 	b = binary.BigEndian.AppendUint64(b, d.Revision)
 	b = binary.BigEndian.AppendUint64(b, uint64(d.Issued.Unix()))

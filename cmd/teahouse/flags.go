@@ -23,6 +23,7 @@ type commands struct {
 	Bootstrap bootstrapCmd `cmd:"" help:"Run a node for others to start from. It hears nothing."`
 	Loopback  loopbackCmd  `cmd:"" help:"Hear yourself, as others would: try microphone, speaker and a bad path. Nothing leaves this machine."`
 	Doctor    doctorCmd    `cmd:"" help:"Explain what the policy would do about an address or a peer."`
+	Network   networkCmd   `cmd:"" help:"Make a network of your own, or become a member of one."`
 	Devices   devicesCmd   `cmd:"" help:"List microphones and speakers."`
 	ID        idCmd        `cmd:"" name:"id" help:"Show this home's identity."`
 	Ctl       ctlCmd       `cmd:"" help:"Steer the node that runs on this home; prints one JSON object."`
@@ -53,7 +54,7 @@ func (f *homeFlags) logger(out io.Writer) *slog.Logger {
 
 // networkFlags say which network, and how it is reached.
 type networkFlags struct {
-	Network      string        `placeholder:"NAME" help:"Network to be on (default: the one in the settings, else lan). Whoever knows a name is on it."`
+	Network      string        `placeholder:"NAME" help:"Network to be on (default: the one in the settings, else lan): one of teahouse network list, or any name, and then whoever knows the name is on it."`
 	Listen       []string      `placeholder:"ADDR" sep:"none" help:"Multiaddr to listen on, such as /ip4/0.0.0.0/udp/7654/quic-v1; may be repeated."`
 	Peer         []string      `placeholder:"ADDR" sep:"none" help:"Node to start from: a multiaddr with /p2p/, or a file with one on each line; may be repeated."`
 	KeepIdentity bool          `help:"Keep the same peer id from start to start."`

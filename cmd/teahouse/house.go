@@ -3,13 +3,17 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"log/slog"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"teahouse/internal/home"
+	"teahouse/internal/mesh"
 	"teahouse/node"
 	"teahouse/room"
 )
@@ -29,10 +33,15 @@ type house struct {
 	network     node.Network
 	networkName string
 	policy      *node.Policy // set before startNode
-	node        *node.Node
-	hub         *hub
-	log         *slog.Logger
-	started     time.Time
+	// community is the network's descriptor as it was when the node started;
+	// nil on one that has only a name.
+	community *storedNetwork
+	node      *node.Node
+	starters  int // addresses to start from
+	hub       *hub
+	screen    *screen
+	log       *slog.Logger
+	started   time.Time
 	// stop ends the program in an orderly way; the first reason counts.
 	stop context.CancelCauseFunc
 	// leaveEnds: the program ends when a verb leaves the room.
@@ -50,12 +59,12 @@ var (
 
 // openHouse locks the home and finds the network; startNode must follow. What
 // could spoil something of another node on the same home comes after it.
-func openHouse(f *homeFlags, networkName string, hub *hub, log *slog.Logger, stop context.CancelCauseFunc) (h *house, err error) {
+func openHouse(f *homeFlags, networkName string, hub *hub, screen *screen, log *slog.Logger, stop context.CancelCauseFunc) (h *house, err error) {
 	dirs, err := f.dirs()
 	if err != nil {
 		return nil, err
 	}
-	h = &house{dirs: dirs, hub: hub, log: log, started: time.Now(), stop: stop}
+	h = &house{dirs: dirs, hub: hub, screen: screen, log: log, started: time.Now(), stop: stop}
 	if h.settings, err = home.ReadConfig(dirs); err != nil {
 		return nil, usage("%v", err)
 	}
@@ -84,10 +93,20 @@ func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) 
 			return err
 		}
 	}
+	var named []string
+	if h.community != nil {
+		peers = append(peers, h.community.Peers()...)
+		if bootstrap && len(n.Listen) == 0 {
+			named = listenAsNamed(h.community.Descriptor, mesh.PeerIDOf(key.Public().(ed25519.PublicKey)))
+		}
+	}
+	self := "/p2p/" + peerText(mesh.PeerIDOf(key.Public().(ed25519.PublicKey)))
+	peers = slices.DeleteFunc(peers, func(p string) bool { return strings.HasSuffix(p, self) })
+	h.starters = len(peers)
 	if peers, err = h.allowed(peers); err != nil {
 		return err
 	}
-	listen, err := h.listenAddrs(n.Listen, bootstrap)
+	listen, err := h.listenAddrs(append(named, n.Listen...), bootstrap)
 	if err != nil {
 		return err
 	}
@@ -116,12 +135,16 @@ func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) 
 	return nil
 }
 
-// chooseNetwork finds the network's secret, from the cache if it can.
+// chooseNetwork finds the network's secret: a stored one's in its descriptor,
+// else from the cache if it can.
 func (h *house) chooseNetwork(name string) error {
 	name = cmp.Or(name, h.settings.Network, node.LANName)
 	normal, err := node.NormaliseNetworkName(name)
 	if err != nil {
 		return usage("network %q: %v: give another name", name, err)
+	}
+	if found, err := h.chooseStored(name); found || err != nil {
+		return err
 	}
 	h.networkName = normal
 	if normal == node.LANName {

@@ -95,7 +95,7 @@ func (t *talk) run() (err error) {
 	a := t.app
 	t.hub = newHub()
 	log := t.home.logger(a.screen)
-	if t.house, err = openHouse(t.home, t.network.Network, t.hub, log, a.stop); err != nil {
+	if t.house, err = openHouse(t.home, t.network.Network, t.hub, a.screen, log, a.stop); err != nil {
 		return err
 	}
 	if t.house.policy, err = loadPolicy(t.house.dirs, &t.network.policyFlags); err != nil {
@@ -180,7 +180,7 @@ func (t *talk) stay() error {
 		over = time.After(t.voice.For)
 	}
 	var met, alone <-chan time.Time
-	if t.network.Wait > 0 || len(t.network.Peer) > 0 {
+	if t.network.Wait > 0 || t.house.starters > 0 {
 		poll := time.NewTicker(100 * time.Millisecond)
 		defer poll.Stop()
 		met = poll.C
@@ -190,7 +190,7 @@ func (t *talk) stay() error {
 		defer deadline.Stop()
 		tooLate = deadline.C
 	}
-	if len(t.network.Peer) > 0 {
+	if t.house.starters > 0 {
 		patience := time.NewTimer(sayAlone)
 		defer patience.Stop()
 		alone = patience.C
@@ -214,7 +214,11 @@ func (t *talk) stay() error {
 				tooLate, met, alone = nil, nil, nil
 			}
 		case <-alone:
-			t.hub.publish(newError(fail(exitNetwork, "network", "no node named with --peer answers yet: trying on, less and less often up to once a minute"), ""))
+			who := "no bootstrap of the network"
+			if len(t.network.Peer) > 0 {
+				who = "no node named with --peer"
+			}
+			t.hub.publish(newError(fail(exitNetwork, "network", "%s answers yet: trying on, less and less often up to once a minute", who), ""))
 		case <-tooLate:
 			return fail(exitNetwork, "network", "no other node of the network %q was met within %v: check --network and --peer, and that a node runs there", t.house.networkName, t.network.Wait)
 		case <-ended:
