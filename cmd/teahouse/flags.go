@@ -22,8 +22,8 @@ type commands struct {
 	Join      joinCmd      `cmd:"" help:"Join a room and talk. Anyone who knows its name can join it too."`
 	Bootstrap bootstrapCmd `cmd:"" help:"Run a node for others to start from. It hears nothing."`
 	Loopback  loopbackCmd  `cmd:"" help:"Hear yourself, as others would: try microphone, speaker and a bad path. Nothing leaves this machine."`
-	Doctor    doctorCmd    `cmd:"" help:"Explain what the policy would do about an address or a peer."`
 	Network   networkCmd   `cmd:"" help:"Make a network of your own, or become a member of one."`
+	Doctor    doctorCmd    `cmd:"" help:"Explain what the policy would do about an address or a peer."`
 	Devices   devicesCmd   `cmd:"" help:"List microphones and speakers."`
 	ID        idCmd        `cmd:"" name:"id" help:"Show this home's identity."`
 	Ctl       ctlCmd       `cmd:"" help:"Steer the node that runs on this home; prints one JSON object."`
@@ -89,7 +89,7 @@ type voiceFlags struct {
 	MicAfter       int    `default:"1" placeholder:"N" help:"A file, loop or tone starts once N others can hear it; 0: at once."`
 	Process        string `placeholder:"LIST" help:"What is done to the microphone: echo, noise and gain, those you want, with commas between them, or off (default: all for a sound card, off for a file or a tone)."`
 	Gate           string `placeholder:"GATE" help:"When the microphone is let through: voice (when somebody speaks), ptt (push to talk: teahouse ctl ptt press) or open (default: voice for a sound card, open for a file or a tone)."`
-	Mode           string `default:"standard" enum:"standard,shielded,thrifty,studio" help:"What your packets show, beside whom you talk with, to those who see them and cannot open them. standard: when you are muted, or the key of push to talk is up; not when you speak. shielded: not even that, they flow in the same way whatever you do (10 ms more delay, with push to talk 50; the upload never pauses; needs a microphone). thrifty: when you speak and when you are silent (a third to half less data). studio: as standard, and all in the room hear everything around you: no gate, no cleaning (stereo from a file, 64 to 128 kbit/s)."`
+	Mode           string `default:"standard" enum:"standard,shielded,thrifty,studio" help:"What your packets show, beside whom you talk with, to those who see them and cannot open them. standard: when you are muted, or the key of push to talk is up; not when you speak. shielded: not even that, they flow in the same way whatever you do (10 ms more delay, with push to talk 50; the upload never pauses; needs a microphone). thrifty: when you speak and when you are silent (a third to half less data). studio: as standard, and all in the room hear everything around you: no gate, no cleaning (stereo where the microphone or file is, 64 to 128 kbit/s)."`
 	Nick           string `placeholder:"NAME" help:"Name that the people in the room see (default: the one in the settings, else one made of your key)."`
 	ListenOnly     bool   `help:"Join without a microphone."`
 	Muted          bool   `help:"Join muted."`

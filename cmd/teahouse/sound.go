@@ -53,7 +53,8 @@ func (s *sound) open(f *voiceFlags, given map[string]bool, log *slog.Logger) err
 	var hardware audio.Hardware
 	var noSystem error
 	if mic.Hardware() || speaker.Hardware() {
-		if s.system, noSystem = portaudio.Open(portaudio.Config{Log: log, Notify: s.deviceChanged}); noSystem == nil {
+		config := portaudio.Config{Stereo: f.mode() == voice.Studio, Log: log, Notify: s.deviceChanged}
+		if s.system, noSystem = portaudio.Open(config); noSystem == nil {
 			hardware = s.system
 		}
 	}

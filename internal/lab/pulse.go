@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,30 +26,62 @@ type Pulse struct {
 	server *Process
 }
 
+// Sink is a null sink of a [Pulse].
+type Sink struct {
+	Name     string
+	Speaker  bool // else what is played into it is a microphone
+	Rate     int  // Hz; 0 for 48 kHz
+	Channels int  // 0 for two of a speaker, one of a microphone
+	// Named: programs also see an ALSA device of that name, which plays into
+	// the sink, or captures what is played into it.
+	Named bool
+}
+
 // StartPulse starts a server with these null sinks (48 kHz) in dir. Programs
 // that run with Env see an ALSA default device that plays to the sink speaker
 // and captures what is played to the sink mic.
 func StartPulse(ctx context.Context, dir, mic, speaker string) (*Pulse, error) {
+	return StartPulseOf(ctx, dir, Sink{Name: mic}, Sink{Name: speaker, Speaker: true})
+}
+
+// StartPulseOf is StartPulse with sinks of any kind: the default microphone,
+// the default speaker, and others.
+func StartPulseOf(ctx context.Context, dir string, mic, speaker Sink, others ...Sink) (*Pulse, error) {
 	for _, tool := range []string{"pulseaudio", "pactl", "parec", "paplay"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return nil, errors.Join(ErrNoPulse, err)
 		}
 	}
 	p := &Pulse{dir: dir}
-	for _, d := range []string{"run", "home", "state"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+	config := filepath.Join(dir, "home", ".config", "pulse")
+	for _, d := range []string{filepath.Join(dir, "run"), config, filepath.Join(dir, "state")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
 	}
 	asound := "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
-	if err := os.WriteFile(filepath.Join(dir, "home", ".asoundrc"), []byte(asound), 0o600); err != nil {
-		return nil, err
-	}
 	var script strings.Builder
 	fmt.Fprintf(&script, "load-module module-native-protocol-unix auth-anonymous=1 socket=%s\n", p.socket())
-	fmt.Fprintf(&script, "load-module %s\n", strings.Join(nullSink(mic, false), " "))
-	fmt.Fprintf(&script, "load-module %s\n", strings.Join(nullSink(speaker, true), " "))
-	fmt.Fprintf(&script, "set-default-source %s.monitor\nset-default-sink %s\n", mic, speaker)
+	for _, sink := range append([]Sink{mic, speaker}, others...) {
+		fmt.Fprintf(&script, "load-module %s\n", strings.Join(sink.module(), " "))
+		place := sink.Name
+		if !sink.Speaker {
+			place += ".monitor"
+		}
+		if sink.Named {
+			asound += fmt.Sprintf("pcm.%s { type pulse device %q }\n", sink.Name, place)
+		}
+	}
+	fmt.Fprintf(&script, "set-default-source %s.monitor\nset-default-sink %s\n", mic.Name, speaker.Name)
+	for path, text := range map[string]string{
+		filepath.Join(dir, "home", ".asoundrc"): asound,
+		// An idle sink takes the rate of its first stream, mostly 48 kHz, if that is the alternate one.
+		filepath.Join(config, "daemon.conf"): "alternate-sample-rate = 44100\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
 	file := filepath.Join(dir, "lab.pa")
 	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
 		return nil, err
@@ -65,7 +98,7 @@ func StartPulse(ctx context.Context, dir, mic, speaker string) (*Pulse, error) {
 	for {
 		cmd := p.command(ctx, "pactl", "info")
 		out, err := cmd.Output()
-		if err == nil && strings.Contains(string(out), "Default Sink: "+speaker) {
+		if err == nil && strings.Contains(string(out), "Default Sink: "+speaker.Name) {
 			p.hurry(ctx)
 			return p, nil
 		}
@@ -110,15 +143,21 @@ func (p *Pulse) command(ctx context.Context, name string, args ...string) *exec.
 // what is played to as a microphone. What loses its sink goes on to a speaker
 // rather than into a microphone.
 func (p *Pulse) Plug(ctx context.Context, sink string, speaker bool) error {
-	return run(p.command(ctx, "pactl", append([]string{"load-module"}, nullSink(sink, speaker)...)...))
+	return run(p.command(ctx, "pactl", append([]string{"load-module"}, Sink{Name: sink, Speaker: speaker}.module()...)...))
 }
 
-// nullSink is the module and its arguments. The server prefers what has a
-// device class.
-func nullSink(sink string, speaker bool) []string {
-	args := []string{"module-null-sink", "sink_name=" + sink, "rate=48000", "channels=1"}
-	if speaker {
-		args[3] = "channels=2"
+// module is the module of a sink and its arguments. The server prefers what
+// has a device class.
+func (s Sink) module() []string {
+	rate, channels := cmp.Or(s.Rate, Rate), 1
+	if s.Speaker {
+		channels = 2
+	}
+	args := []string{
+		"module-null-sink", "sink_name=" + s.Name,
+		fmt.Sprintf("rate=%d", rate), fmt.Sprintf("channels=%d", cmp.Or(s.Channels, channels)),
+	}
+	if s.Speaker {
 		args = append(args, "sink_properties=device.class=sound")
 	}
 	return args

@@ -33,10 +33,21 @@ type chunk struct {
 // Record records a source ("mic.monitor") in mono until Stop, and returns
 // when the first samples have come.
 func (p *Pulse) Record(ctx context.Context, source string) (*Recording, error) {
+	return p.record(ctx, source)
+}
+
+// RecordChannel is Record of one channel ("front-left") of a source alone.
+func (p *Pulse) RecordChannel(ctx context.Context, source, channel string) (*Recording, error) {
+	return p.record(ctx, source, "--no-remix", "--channel-map="+channel)
+}
+
+func (p *Pulse) record(ctx context.Context, source string, how ...string) (*Recording, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx)) // Stop ends it
 	r := &Recording{cancel: cancel, ready: make(chan struct{})}
-	r.cmd = p.command(life, "parec", "--device="+source, "--rate=48000", "--channels=1",
-		"--format=s16le", "--raw", "--latency-msec=5")
+	r.cmd = p.command(life, "parec", append([]string{
+		"--device=" + source, "--rate=48000", "--channels=1",
+		"--format=s16le", "--raw", "--latency-msec=5",
+	}, how...)...)
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {
 		cancel()

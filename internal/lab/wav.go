@@ -82,24 +82,28 @@ func ReadMono(file string) ([]float32, error) {
 	return mono, nil
 }
 
-// WriteWAV writes a mono 48 kHz 16-bit WAV.
-func WriteWAV(file string, mono []float32) error {
-	data := make([]byte, 0, 44+2*len(mono))
+// WriteWAV writes a 48 kHz 16-bit WAV of channels of one length.
+func WriteWAV(file string, channels ...[]float32) error {
+	frames, frame := len(channels[0]), 2*len(channels)
+	size := frames * frame
+	data := make([]byte, 0, 44+size)
 	data = append(data, "RIFF"...)
-	data = binary.LittleEndian.AppendUint32(data, uint32(36+2*len(mono)))
+	data = binary.LittleEndian.AppendUint32(data, uint32(36+size))
 	data = append(data, "WAVEfmt "...)
 	data = binary.LittleEndian.AppendUint32(data, 16)
 	data = binary.LittleEndian.AppendUint16(data, 1) // PCM
-	data = binary.LittleEndian.AppendUint16(data, 1) // channels
+	data = binary.LittleEndian.AppendUint16(data, uint16(len(channels)))
 	data = binary.LittleEndian.AppendUint32(data, Rate)
-	data = binary.LittleEndian.AppendUint32(data, 2*Rate)
-	data = binary.LittleEndian.AppendUint16(data, 2)
+	data = binary.LittleEndian.AppendUint32(data, uint32(frame)*Rate)
+	data = binary.LittleEndian.AppendUint16(data, uint16(frame))
 	data = binary.LittleEndian.AppendUint16(data, 16)
 	data = append(data, "data"...)
-	data = binary.LittleEndian.AppendUint32(data, uint32(2*len(mono)))
-	for _, s := range mono {
-		v := math.Round(float64(s) * 32767)
-		data = binary.LittleEndian.AppendUint16(data, uint16(int16(max(-32768, min(32767, v)))))
+	data = binary.LittleEndian.AppendUint32(data, uint32(size))
+	for i := range frames {
+		for _, c := range channels {
+			v := math.Round(float64(c[i]) * 32767)
+			data = binary.LittleEndian.AppendUint16(data, uint16(int16(max(-32768, min(32767, v)))))
+		}
 	}
 	return os.WriteFile(file, data, 0o600)
 }

@@ -63,7 +63,7 @@ func (d *device) open(name string) (*stream, error) {
 		return nil, err
 	}
 	size := steps[d.buffers.step]
-	st, err := d.sys.openStream(info, d.capture, !d.capture || d.sys.config.Stereo, size, d.sys.config.rates)
+	st, err := d.sys.openStream(info, d.capture, !d.capture || d.sys.config.Stereo, size)
 	if err != nil {
 		return nil, err
 	}

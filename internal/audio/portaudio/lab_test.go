@@ -24,6 +24,9 @@ import (
 //
 //	go test -tags nolibopusfile,lab -v ./internal/audio/portaudio
 
+// only is a Config.rates.
+func only(rate int) func(string) []int { return func(string) []int { return []int{rate} } }
+
 // settle is how long the path takes to come to rest after opening.
 const settle = time.Second
 
@@ -193,7 +196,7 @@ func TestContinuous(t *testing.T) {
 	for _, rate := range []int{48000, 44100, 22050} {
 		for _, stereo := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%d Hz, stereo %v", rate, stereo), func(t *testing.T) {
-				s := openSystem(t, Config{rates: []int{rate}, Stereo: stereo, Safe: true})
+				s := openSystem(t, Config{rates: only(rate), Stereo: stereo, Safe: true})
 				hearSine(t, s)
 			})
 		}
@@ -261,7 +264,7 @@ func hearSine(t *testing.T, s *System) {
 func TestAllocations(t *testing.T) {
 	audiotest.NewPulse(t, "loop").Setenv(t)
 	for _, rate := range []int{48000, 44100} {
-		s := openSystem(t, Config{rates: []int{rate}, Safe: true})
+		s := openSystem(t, Config{rates: only(rate), Safe: true})
 		mic, speaker := must(s.OpenMicrophone(""))(t), must(s.OpenSpeaker(""))(t)
 		heard, played := make([]float32, audio.BlockFrames), make([]float32, 2*audio.BlockFrames)
 		for until := time.Now().Add(settle); time.Now().Before(until); {

@@ -43,7 +43,7 @@ type Config struct {
 	Notify func(Event)
 	Log    *slog.Logger // nil discards
 
-	rates []int // tests: the rates to open devices at, in Hz
+	rates func(device string) []int // tests: the rates to open a device at, in Hz
 }
 
 // Event is a change of a device in use.

@@ -95,9 +95,9 @@ type stream struct {
 	calm    int
 }
 
-// openStream opens d, mono or stereo as it can, at the first of rates that it
-// does: by default 48 kHz, else its own, else 44.1 kHz. Under lib.
-func (sys *System) openStream(d *pa.DeviceInfo, capture, stereo bool, st step, rates []int) (*stream, error) {
+// openStream opens d, mono or stereo as it can, at the first of the rates that it
+// does: 48 kHz, else its own, else 44.1 kHz. Under lib.
+func (sys *System) openStream(d *pa.DeviceInfo, capture, stereo bool, st step) (*stream, error) {
 	channels, most := []int{1, 2}, d.MaxInputChannels
 	if stereo {
 		channels = []int{2, 1}
@@ -106,8 +106,9 @@ func (sys *System) openStream(d *pa.DeviceInfo, capture, stereo bool, st step, r
 		most = d.MaxOutputChannels
 	}
 	var first error
-	if rates == nil {
-		rates = []int{audio.Rate, int(d.DefaultSampleRate), 44100}
+	rates := []int{audio.Rate, int(d.DefaultSampleRate), 44100}
+	if sys.config.rates != nil {
+		rates = sys.config.rates(d.Name)
 	}
 	for _, rate := range rates {
 		if rate < audio.MinRate || rate > audio.MaxRate {

@@ -4,7 +4,6 @@ package scenario
 
 import (
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -63,12 +62,8 @@ const monitorDeaf = 2 * time.Second
 // until the sink is unplugged or the test ends.
 func (h *headset) tone(t *testing.T, dir, sink string, hz float64) {
 	t.Helper()
-	pcm := make([]float32, 60*lab.Rate)
-	for i := range pcm {
-		pcm[i] = float32(0.3 * math.Sin(2*math.Pi*hz*float64(i)/lab.Rate))
-	}
 	file := filepath.Join(dir, sink+".wav")
-	must(t, lab.WriteWAV(file, pcm))
+	must(t, lab.WriteWAV(file, tone(hz, 0.3, time.Minute)))
 	ctx := t.Context()
 	go func() { _ = h.pulse.Play(ctx, sink, file) }() // ends with the sink, or with the test
 }

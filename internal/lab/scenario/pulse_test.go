@@ -12,6 +12,31 @@ import (
 	"teahouse/internal/lab"
 )
 
+// sounding starts a sound server, and waits in line for it.
+func sounding(t *testing.T, mic, speaker lab.Sink, others ...lab.Sink) (*stage, *lab.Pulse) {
+	t.Helper()
+	s := newSoundStage(t)
+	pulse, err := lab.StartPulseOf(soon(t), filepath.Join(s.dir, "pulse"), mic, speaker, others...)
+	if errors.Is(err, lab.ErrNoPulse) && os.Getenv("CI") == "" {
+		t.Skip(err)
+	}
+	must(t, err)
+	t.Cleanup(pulse.Close)
+	return s, pulse
+}
+
+// used waits until so many play and record at the sound server.
+func used(t *testing.T, pulse *lab.Pulse, players, recorders int) {
+	t.Helper()
+	for ctx := soon(t); ; time.Sleep(50 * time.Millisecond) {
+		playing, recording, err := pulse.Streams(ctx)
+		must(t, err)
+		if playing >= players && recording >= recorders {
+			return
+		}
+	}
+}
+
 // Issue 2, item 6: speech played into A's microphone comes out of B's speaker,
 // through PortAudio, ALSA and PulseAudio at both ends; mouth to ear is
 // measured by sound, from the monitor of the one null sink to that of the
@@ -22,13 +47,7 @@ import (
 // three times; what does not get through does not in any. That the program
 // itself leaves no gap is what TestSpeechOverEachTransport shows.
 func TestMouthToEar(t *testing.T) {
-	s := newSoundStage(t)
-	pulse, err := lab.StartPulse(soon(t), filepath.Join(s.dir, "pulse"), "mic", "spk")
-	if errors.Is(err, lab.ErrNoPulse) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	must(t, err)
-	t.Cleanup(pulse.Close)
+	s, pulse := sounding(t, lab.Sink{Name: "mic"}, lab.Sink{Name: "spk", Speaker: true})
 	_, wav := speech(t, s.dir, "demo-congrats", warmUp+8*time.Second)
 	s.bootstrap(t, nil)
 	s.env = pulse.Env()
@@ -37,16 +56,10 @@ func TestMouthToEar(t *testing.T) {
 	a := s.join(t, nil, "a", "default", "none")
 	member := a.member(t)
 	b.event(t, "link", nil)
-	for ctx := soon(t); ; time.Sleep(50 * time.Millisecond) {
-		playing, recording, err := pulse.Streams(ctx)
-		must(t, err)
-		if playing >= 1 && recording >= 1 {
-			break
-		}
-	}
+	used(t, pulse, 1, 1)
 	through := false
 	for try := 0; try < 3 && !through; try++ {
-		through = mouthToEar(t, pulse, wav)
+		through = mouthToEar(t, pulse, "mic", "spk", wav)
 		stats := b.lastStats(member)
 		t.Logf("teahouse says: mouth to ear %v ms, received %v, lost %v, late %v, concealed %v, stretched %v ms, jitter %v ms, delay %v ms",
 			stats.Number("mouth_to_ear_ms"), stats.Number("received"), stats.Number("lost"), stats.Number("late"), stats.Number("concealed"),
@@ -63,22 +76,27 @@ func TestMouthToEar(t *testing.T) {
 // settles on the streams that have just come.
 const warmUp = 5 * time.Second
 
-// mouthToEar plays speech at the microphone and tells whether it came out of
-// the speaker.
-func mouthToEar(t *testing.T, pulse *lab.Pulse, wav string) bool {
+// played plays a file into a sink, and records it there and at another.
+func played(t *testing.T, pulse *lab.Pulse, mic, speaker, wav string) (mouth, ear *lab.Recording) {
 	t.Helper()
 	ctx := soon(t)
-	mouth, err := pulse.Record(ctx, "mic.monitor")
+	mouth, err := pulse.Record(ctx, mic+".monitor")
 	must(t, err)
 	defer mouth.Stop()
-	ear, err := pulse.Record(ctx, "spk.monitor")
+	ear, err = pulse.Record(ctx, speaker+".monitor")
 	must(t, err)
 	defer ear.Stop()
 	time.Sleep(2500 * time.Millisecond) // the first 2 s of a monitor are lost (LIBRARIES)
-	must(t, pulse.Play(ctx, "mic", wav))
+	must(t, pulse.Play(ctx, mic, wav))
 	time.Sleep(time.Second)
-	mouth.Stop()
-	ear.Stop()
+	return mouth, ear
+}
+
+// mouthToEar plays speech at a microphone and tells whether it came out of a
+// speaker.
+func mouthToEar(t *testing.T, pulse *lab.Pulse, mic, speaker, wav string) bool {
+	t.Helper()
+	mouth, ear := played(t, pulse, mic, speaker, wav)
 	d, c, err := lab.PlayedAfter(mouth, ear, warmUp)
 	must(t, err)
 	good, least, most, missing := 0, time.Duration(0), time.Duration(0), time.Duration(0)
