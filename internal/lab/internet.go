@@ -303,7 +303,7 @@ func (x *Internet) Line(site string) (up, down LineStats, ok bool) {
 	return up, down, false
 }
 
-// ShimCPU is the time that the shim's thread has used, user and system.
+// ShimCPU is the time that the shim has used, user and system, until Close.
 func (x *Internet) ShimCPU() (time.Duration, error) {
 	tid := x.shim.tid.Load()
 	if tid == 0 {
@@ -318,7 +318,7 @@ func (x *Internet) ShimCPU() (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("CPU time of the shim: %w", err)
 	}
-	return time.Duration(ns), nil
+	return time.Duration(ns - x.shim.used), nil
 }
 
 // Close ends what still runs in the namespaces and removes them.

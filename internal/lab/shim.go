@@ -27,6 +27,7 @@ type shim struct {
 	begun time.Time
 	wake  int // an eventfd that is readable once stop is called
 	tid   atomic.Int64
+	used  int64         // nanoseconds of CPU that the thread had used before; set before tid
 	done  chan struct{} // closed when the thread has ended; nil before start
 }
 
@@ -125,6 +126,10 @@ func (s *shim) start() {
 		// The thread is given back as it was, and must not end (see Do).
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		var used unix.Timespec
+		if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &used) == nil {
+			s.used = used.Nano()
+		}
 		s.tid.Store(int64(unix.Gettid()))
 		// Before sound, which runs at 1 (Spec.Urgent); where it may not, it is
 		// late by what the machine is late.
