@@ -1,3 +1,9 @@
+// A connection of Multipath TCP takes in other addresses by itself, which no
+// policy would be asked about, and tells the other side all addresses of this
+// machine.
+//
+//go:debug multipathtcp=0
+
 package main
 
 import (
