@@ -68,9 +68,6 @@ type Node struct {
 	booted  signal
 	hallway mesh.Topic // bootstrap nodes only
 
-	starters  starters
-	revisions *revisions // nil without a descriptor
-
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
@@ -106,7 +103,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		log: cfg.Log, key: cfg.HostKey, carriers: carriers,
 		id:           mesh.PeerIDOf(cfg.HostKey.Public().(ed25519.PublicKey)),
-		gate:         gate{cfg.Gater, new(revokedPeers)},
+		gate:         gate{cfg.Gater},
 		refusedPeers: refusedPeers{tell: cfg.OnRefused},
 		topics:       newTopicFilter(), sessionLife: sessionLife, meeting: newMeeting(),
 	}
@@ -170,9 +167,8 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	})
 	n.host.SetStreamHandler(roomProtocol, n.handler(n.serveRoom))
 	n.host.SetStreamHandler(voiceProtocol, n.handler(n.serveVoice))
-	n.starters.always = peers
-	if err := n.startRevisions(cfg); err != nil {
-		return err
+	for _, info := range peers {
+		n.goTracked(func() { n.keepBootstrapping(info) })
 	}
 	if err := n.startFinding(cfg); err != nil {
 		return err
