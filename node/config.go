@@ -24,6 +24,12 @@ type Config struct {
 	// Listen are multiaddrs; empty means [DefaultListen] at ports that the
 	// system chooses. Names (/dns) are refused.
 	Listen []string
+	// Descriptor is the Network's; nil where it has only a name. The node starts
+	// from its bootstraps beside Peers, and takes newer ones from other nodes.
+	Descriptor *Descriptor
+	// OnDescriptor stores a newer descriptor that came from another node, before
+	// it is used; nil keeps none. It is called from one goroutine at a time.
+	OnDescriptor func(*Descriptor) error
 	// Peers are multiaddrs with /p2p/ of nodes to start from. They may be
 	// unreachable: they are tried again with back-off for as long as the
 	// node runs.
@@ -170,6 +176,8 @@ func (c *Config) check() error {
 		return errors.New("node: no host key")
 	case c.Network.ID == "":
 		return errors.New("node: no network")
+	case c.Descriptor != nil && c.Descriptor.Network() != c.Network:
+		return errors.New("node: the descriptor is another network's")
 	}
 	if _, err := c.Transport.carriers(); err != nil {
 		return err

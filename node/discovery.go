@@ -157,21 +157,21 @@ func (n *Node) within(ctx context.Context) (context.Context, context.CancelFunc)
 // bootstrapTag keeps connections with peers to start from from being trimmed.
 const bootstrapTag = "bootstrap"
 
-// keepBootstrapping stays connected to one configured peer, with back-off
-// while it is out of reach.
-func (n *Node) keepBootstrapping(info peer.AddrInfo) {
+// keepBootstrapping stays connected to one peer to start from until ctx ends,
+// with back-off while it is out of reach.
+func (n *Node) keepBootstrapping(ctx context.Context, info peer.AddrInfo) {
 	delay := bootMin
 	for {
 		if n.reaches(info.ID, time.Now()) {
 			delay = bootMin
 		} else {
-			ctx, cancel := context.WithTimeout(n.ctx, bootTimeout)
+			dial, cancel := context.WithTimeout(ctx, bootTimeout)
 			n.closeDead(info.ID, onQUIC|onTCP, suspectAfter, time.Now())
 			n.swarm.Backoff().Clear(info.ID)
-			err := n.host.Connect(ctx, info)
+			err := n.host.Connect(dial, info)
 			cancel()
 			switch {
-			case n.ctx.Err() != nil:
+			case ctx.Err() != nil:
 				return
 			case err != nil:
 				n.log.Debug("peer to start from not reached", "peer", mesh.PeerID(info.ID), "again in", delay, "err", err)
@@ -186,7 +186,7 @@ func (n *Node) keepBootstrapping(info peer.AddrInfo) {
 		t := time.NewTimer(jitter(delay))
 		select {
 		case <-t.C:
-		case <-n.ctx.Done():
+		case <-ctx.Done():
 			t.Stop()
 			return
 		}

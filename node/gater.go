@@ -17,14 +17,17 @@ import (
 // packets with someone, and refuses what no policy may allow: other
 // transports, relays nobody chose, names to look up, keys that are not
 // Ed25519.
-type gate struct{ policy Gater }
-
+type gate struct {
+	policy  Gater
+	revoked *revokedPeers // by the network's descriptor
+}
 var _ connmgr.ConnectionGater = gate{}
 
 // Why the gate refuses, whatever the policy.
 var (
 	errCarrier = errors.New("neither TCP nor QUIC to an IP address")
 	errKey     = errors.New("no Ed25519 key")
+	errRevoked = errors.New("the network has revoked this node")
 )
 
 // judge judges one remote address. id may be empty.
@@ -41,6 +44,9 @@ func (g gate) judge(id peer.ID, a ma.Multiaddr, d Direction) error {
 
 // judgeIP judges where datagrams go, or come from.
 func (g gate) judgeIP(id peer.ID, ip netip.Addr, d Direction) error {
+	if g.revoked.has(id) {
+		return errRevoked
+	}
 	if g.policy == nil {
 		return nil
 	}
@@ -78,7 +84,7 @@ func validPeer(id peer.ID) bool {
 }
 
 // InterceptPeerDial judges before any address is tried.
-func (g gate) InterceptPeerDial(id peer.ID) bool { return validPeer(id) }
+func (g gate) InterceptPeerDial(id peer.ID) bool { return validPeer(id) && !g.revoked.has(id) }
 
 // InterceptAddrDial judges before the first packet goes out.
 func (g gate) InterceptAddrDial(id peer.ID, a ma.Multiaddr) bool { return g.allow(id, a, Outbound) }

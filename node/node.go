@@ -68,6 +68,9 @@ type Node struct {
 	booted  signal
 	hallway mesh.Topic // bootstrap nodes only
 
+	starters  starters
+	revisions *revisions // nil without a descriptor
+
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
@@ -103,7 +106,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		log: cfg.Log, key: cfg.HostKey, carriers: carriers,
 		id:           mesh.PeerIDOf(cfg.HostKey.Public().(ed25519.PublicKey)),
-		gate:         gate{cfg.Gater},
+		gate:         gate{cfg.Gater, new(revokedPeers)},
 		refusedPeers: refusedPeers{tell: cfg.OnRefused},
 		topics:       newTopicFilter(), sessionLife: sessionLife, meeting: newMeeting(),
 	}
@@ -167,8 +170,9 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	})
 	n.host.SetStreamHandler(roomProtocol, n.handler(n.serveRoom))
 	n.host.SetStreamHandler(voiceProtocol, n.handler(n.serveVoice))
-	for _, info := range peers {
-		n.goTracked(func() { n.keepBootstrapping(info) })
+	n.starters.always = peers
+	if err := n.startRevisions(cfg); err != nil {
+		return err
 	}
 	if err := n.startFinding(cfg); err != nil {
 		return err
