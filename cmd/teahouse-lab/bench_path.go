@@ -107,12 +107,12 @@ func chirpDelays(left []float32, times []time.Duration, phase, since time.Durati
 		if last >= len(times) {
 			break
 		}
-		at, fit := find(left[first*audio.BlockFrames:last*audio.BlockFrames], pattern)
+		at, fit := find(left[first*audio.PlayFrames:last*audio.PlayFrames], pattern)
 		if fit < 0.6 {
 			continue // broken by a loss: not a delay
 		}
-		at += first * audio.BlockFrames
-		played := times[at/audio.BlockFrames] + samplesLast(at%audio.BlockFrames) + phase
+		at += first * audio.PlayFrames
+		played := times[at/audio.PlayFrames] + samplesLast(at%audio.PlayFrames) + phase
 		delays = append(delays, milliseconds(played-captured)-1000*float64(pathFrame)/audio.Rate)
 	}
 	if len(delays) < 5 {
@@ -126,7 +126,7 @@ func chirpDelays(left []float32, times []time.Duration, phase, since time.Durati
 	return delays, nil
 }
 
-// blockAt is the first block that was wanted at t or later.
+// blockAt is the first half of a block that was wanted at t or later.
 func blockAt(times []time.Duration, t time.Duration) int {
 	i, _ := slices.BinarySearch(times, t)
 	return i

@@ -65,7 +65,7 @@ func (m *chirpMicrophone) Close() error {
 
 // earSpeaker is a speaker that remembers what it was given, and when.
 type earSpeaker struct {
-	start  time.Time // of its clock: block n is wanted at start + n × 10 ms
+	start  time.Time // of its clock: half a block n is wanted at start + n × 5 ms
 	keep   bool
 	closed chan struct{}
 	once   sync.Once
@@ -74,11 +74,11 @@ type earSpeaker struct {
 	sound      chan struct{}
 	firstSound atomic.Int64 // when, in nanoseconds since start
 
-	n int // blocks taken; owned by the writer
+	n int // halves of blocks taken; owned by the writer
 
 	mu    sync.Mutex
 	left  []float32       // the left channel so far, if keep
-	times []time.Duration // for each block when Write was called, since start
+	times []time.Duration // for each half of a block when Write was called, since start
 }
 
 func newEarSpeaker(start time.Time, keep bool) *earSpeaker {
@@ -107,8 +107,8 @@ func (s *earSpeaker) Write(block []float32) error {
 		s.times = append(s.times, now)
 		s.mu.Unlock()
 	}
-	s.n++
-	return waitUntil(s.start.Add(time.Duration(s.n)*10*time.Millisecond), s.closed)
+	s.n += len(block) / (2 * audio.PlayFrames)
+	return waitUntil(s.start.Add(samplesLast(s.n*audio.PlayFrames)), s.closed)
 }
 
 func (*earSpeaker) Latency() time.Duration { return 0 }

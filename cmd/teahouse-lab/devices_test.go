@@ -34,11 +34,11 @@ func TestFindChirp(t *testing.T) {
 func TestChirpDelays(t *testing.T) {
 	for _, phase := range []time.Duration{0, 2500 * time.Microsecond, 7500 * time.Microsecond} {
 		for _, delay := range []int{pathFrame + 1, pathFrame + 700, pathFrame + 5000} { // samples, capture to playout
-			const blocks = 500
-			left := make([]float32, blocks*audio.BlockFrames)
+			const blocks = 1000 // halves of them
+			left := make([]float32, blocks*audio.PlayFrames)
 			times := make([]time.Duration, blocks)
 			for i := range times {
-				times[i] = time.Duration(i) * 10 * time.Millisecond
+				times[i] = time.Duration(i) * 5 * time.Millisecond
 			}
 			shift := int(phase * audio.Rate / time.Second)
 			for n := 0; n < len(left); n += chirpEvery {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teahouse/codec"
+	"teahouse/internal/audio"
 )
 
 // voiceSystem is a way to speak over a path: Teahouse's own, and what others
@@ -72,18 +73,18 @@ func (s voiceSystem) play(packets [][]byte, length time.Duration, path voicePath
 	return p, nil
 }
 
-// receive plays by codec.Receiver, from which a device takes 10 ms at a time
-// at a phase that the seed decides.
+// receive plays by codec.Receiver, from which a device takes 5 ms at a time, as
+// the program does, at a phase that the seed decides.
 func (p *played) receive(total time.Duration, path voicePath) {
-	const block = codec.Rate / 100
+	const block, period = audio.PlayFrames, 5 * time.Millisecond
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	phase := time.Duration(rand.New(rand.NewPCG(path.Seed, 0x7ec)).Float64() * float64(10*time.Millisecond))
+	phase := time.Duration(rand.New(rand.NewPCG(path.Seed, 0x7ec)).Float64() * float64(period))
 	r := codec.NewReceiver(codec.ReceiverConfig{})
 	p.sound = make([]float32, int(phase*codec.Rate/time.Second), int(total*codec.Rate/time.Second)+block)
 	pcm := make([]float32, 2*block)
 	arrivals := p.wire.arrivals
 	var before codec.Stats
-	for at := phase; at < total; at += 10 * time.Millisecond {
+	for at := phase; at < total; at += period {
 		for len(arrivals) > 0 && arrivals[0].at <= at {
 			r.Push(&arrivals[0].frame, begin.Add(arrivals[0].at))
 			arrivals = arrivals[1:]

@@ -22,6 +22,10 @@ const BlockFrames = Rate / 100
 // BlockDuration is how long one block lasts.
 const BlockDuration = 10 * time.Millisecond
 
+// PlayFrames is 5 ms, half a block: the period of a sound card at its fastest,
+// and what is made for it at a time. What is made later is made of more.
+const PlayFrames = BlockFrames / 2
+
 // Errors that callers branch on.
 var (
 	// ErrNoDevice: there is no sound card, or none of that name.
@@ -56,8 +60,9 @@ type Microphone interface {
 // Speaker is a sink of stereo sound that sets its own pace. Write and Close
 // may be called from different goroutines; Write from one at a time.
 type Speaker interface {
-	// Write takes a stereo block, len = 2 × BlockFrames, waiting until the
-	// device has room for it; it does not keep block.
+	// Write takes a stereo block or half of one, len = 2 × BlockFrames or
+	// 2 × PlayFrames, waiting until the device has room for it; it does not
+	// keep block.
 	Write(block []float32) error
 	// Latency is the time from Write's return to the air, as of now: the
 	// first sample of the next block will be heard that long from now.

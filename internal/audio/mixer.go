@@ -5,13 +5,15 @@ import (
 	"sync/atomic"
 )
 
-// Gain is the volume of one voice. A change is spread over one block, 10 ms,
+// Gain is the volume of one voice. A change is spread over BlockFrames, 10 ms,
 // in a straight line, so that it neither clicks nor zips; a new Gain begins at
 // 0 and fades in. Set is safe for concurrent use with the mixer; the rest
 // belongs to the mixer's goroutine. The zero value is silent.
 type Gain struct {
 	target  atomic.Uint32 // float32 bits
 	current float32
+	goal    float32 // what current is on its way to,
+	left    int     // in so many frames
 }
 
 // MaxGain is the most that a voice can be raised: +24 dB.
@@ -43,64 +45,73 @@ type Mixer struct {
 	limiter Limiter
 }
 
-// Add adds a stereo block, len = 2 × BlockFrames, at gain g, which moves to
-// its target within the block. Samples that are not finite count as 0.
+// Add adds a stereo block of at most BlockFrames at gain g, which moves to its
+// target meanwhile. Samples that are not finite count as 0. All that is added
+// between two calls of Mix is equally long.
 func (m *Mixer) Add(block []float32, g *Gain) {
-	from, step := g.ramp()
+	frames := min(len(block)/2, BlockFrames)
+	from, step := g.ramp(frames)
 	if from == 0 && step == 0 {
 		return
 	}
-	block = block[:len(m.sum)]
-	for i := range BlockFrames {
-		// (i+1): the last frame has the target, the next block goes on there.
+	for i := range frames {
+		// (i+1): the last frame has the gain where the next block goes on.
 		gain := from + step*float32(i+1)
 		m.sum[2*i] += gain * finite(block[2*i])
 		m.sum[2*i+1] += gain * finite(block[2*i+1])
 	}
 }
 
-// AddMono adds a mono block, len = BlockFrames, to both channels.
+// AddMono adds a mono block to both channels.
 func (m *Mixer) AddMono(block []float32, g *Gain) {
-	from, step := g.ramp()
+	block = block[:min(len(block), BlockFrames)]
+	from, step := g.ramp(len(block))
 	if from == 0 && step == 0 {
 		return
 	}
-	for i, x := range block[:BlockFrames] {
+	for i, x := range block {
 		x = (from + step*float32(i+1)) * finite(x)
 		m.sum[2*i] += x
 		m.sum[2*i+1] += x
 	}
 }
 
-// Apply scales a stereo block, len = 2 × BlockFrames, by the gain, which moves
-// to its target within the block.
+// Apply scales a stereo block by the gain, which moves to its target meanwhile.
 func (g *Gain) Apply(block []float32) {
-	from, step := g.ramp()
+	frames := len(block) / 2
+	from, step := g.ramp(frames)
 	if from == 1 && step == 0 {
 		return
 	}
-	for i := range BlockFrames {
+	for i := range frames {
 		gain := from + step*float32(i+1)
 		block[2*i] *= gain
 		block[2*i+1] *= gain
 	}
 }
 
-// ramp is where the gain begins and what it gains a frame; it moves current
-// to the target.
-func (g *Gain) ramp() (from, step float32) {
-	target := g.Target()
+// ramp is where the gain begins and what it gains in each of the next frames;
+// it moves current on by that.
+func (g *Gain) ramp(frames int) (from, step float32) {
+	if target := g.Target(); target != g.goal {
+		g.goal, g.left = target, BlockFrames
+	}
 	from = g.current
-	g.current = target
-	return from, (target - from) / BlockFrames
+	if g.left <= frames {
+		g.current, g.left = g.goal, 0
+	} else {
+		g.current += (g.goal - from) * float32(frames) / float32(g.left)
+		g.left -= frames
+	}
+	return from, (g.current - from) / float32(max(1, frames))
 }
 
-// Mix writes what was added since the last Mix to out, len = 2 × BlockFrames,
-// limited to -1..1 and delayed by LimiterDelay.
+// Mix writes what was added since the last Mix to out, which is as long, limited
+// to -1..1 and delayed by LimiterDelay.
 func (m *Mixer) Mix(out []float32) {
-	copy(out[:len(m.sum)], m.sum[:])
-	clear(m.sum[:])
-	m.limiter.Process(out[:len(m.sum)])
+	n := copy(out, m.sum[:])
+	clear(m.sum[:n])
+	m.limiter.Process(out[:n])
 }
 
 // finite is x, or 0 where x is infinite, not a number, or so large that a sum

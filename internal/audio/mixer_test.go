@@ -54,8 +54,8 @@ func TestMixerSum(t *testing.T) {
 	}
 }
 
-// TestGainRamps: whatever is set when, the volume moves in steps that nobody
-// hears, arrives, and a voice at 0 is silent.
+// TestGainRamps: whatever is set when, in blocks and halves of them, the volume
+// moves in steps that nobody hears, arrives, and a voice at 0 is silent.
 func TestGainRamps(t *testing.T) {
 	var m Mixer
 	var g Gain
@@ -66,9 +66,10 @@ func TestGainRamps(t *testing.T) {
 		if rng.IntN(3) == 0 {
 			g.Set(float32(rng.IntN(4)) / 3)
 		}
-		m.Add(voice, &g)
-		m.Mix(out)
-		for i := 0; i < len(out); i += 2 {
+		n := []int{2 * BlockFrames, 2 * PlayFrames}[rng.IntN(2)]
+		m.Add(voice[:n], &g)
+		m.Mix(out[:n])
+		for i := 0; i < n; i += 2 {
 			if step := math.Abs(float64(out[i] - last)); step > 0.5/BlockFrames+1e-6 {
 				t.Fatalf("a step of %v", step)
 			}
@@ -76,6 +77,11 @@ func TestGainRamps(t *testing.T) {
 		}
 	}
 	g.Set(0)
+	m.Add(voice[:2*PlayFrames], &g)
+	if g.Silent() {
+		t.Error("silent half a block after Set(0)")
+	}
+	m.Mix(out[:2*PlayFrames])
 	m.Add(voice, &g)
 	if !g.Silent() {
 		t.Error("not silent a block after Set(0)")

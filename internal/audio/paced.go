@@ -108,7 +108,7 @@ type pacedSpeaker struct {
 
 	// Owned by the writer.
 	start time.Time
-	n     int64 // blocks taken since start
+	n     int64 // halves of blocks taken since start
 	late  bool
 
 	mu   sync.Mutex // sink, between Write and Close
@@ -122,8 +122,8 @@ func newPacedSpeaker(s sink, catchUp bool) *pacedSpeaker {
 }
 
 func (s *pacedSpeaker) Write(block []float32) error {
-	if len(block) != 2*BlockFrames {
-		return fmt.Errorf("speaker block of %d samples, not %d", len(block), 2*BlockFrames)
+	if err := checkPlay(block); err != nil {
+		return err
 	}
 	now := time.Now()
 	if s.start.IsZero() {
@@ -133,11 +133,21 @@ func (s *pacedSpeaker) Write(block []float32) error {
 	if err := s.put(block, now); err != nil {
 		return err
 	}
-	s.n++
+	s.n += int64(len(block) / (2 * PlayFrames))
 	return s.pace.until(s.due())
 }
 
-func (s *pacedSpeaker) due() time.Time { return s.start.Add(time.Duration(s.n) * BlockDuration) }
+// checkPlay tells whether a Speaker may be given block.
+func checkPlay(block []float32) error {
+	if len(block) != 2*BlockFrames && len(block) != 2*PlayFrames {
+		return fmt.Errorf("speaker block of %d samples, not %d or %d", len(block), 2*PlayFrames, 2*BlockFrames)
+	}
+	return nil
+}
+
+func (s *pacedSpeaker) due() time.Time {
+	return s.start.Add(time.Duration(s.n) * BlockDuration * PlayFrames / BlockFrames)
+}
 
 // noteLateness counts one underrun per stall: the writer came a whole block
 // after its turn.

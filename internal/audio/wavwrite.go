@@ -137,7 +137,7 @@ func (s *wavSink) write(block []float32, now time.Time) error {
 	for i, x := range block {
 		binary.LittleEndian.PutUint16(s.raw[2*i:], uint16(toInt16(x)))
 	}
-	n, err := s.file.WriteAt(s.raw[:], wavHeaderLen+int64(s.bytes))
+	n, err := s.file.WriteAt(s.raw[:2*len(block)], wavHeaderLen+int64(s.bytes))
 	s.bytes += uint64(n - n%wavFrameBytes)
 	if err == nil && (now.Sub(s.stamped) >= wavHeaderEvery || s.bytes-s.counted >= wavHeaderEveryBytes) {
 		s.stamped = now

@@ -1,10 +1,6 @@
 package voice
 
-import (
-	"math"
-
-	"teahouse/codec"
-)
+import "math"
 
 // Of many voices only the loudest are decoded; the others are passed over.
 //
@@ -34,6 +30,14 @@ func powerOf(level uint8) float64 {
 	return math.Pow(10, -float64(level)/10)
 }
 
+// levelOf is the inverse of powerOf.
+func levelOf(power float64) uint8 {
+	if power <= 0 {
+		return 127
+	}
+	return uint8(max(0, min(127, math.Round(-10*math.Log10(power)))))
+}
+
 // loudness is how loud one voice is. It belongs to the playout goroutine. The
 // zero value is silent, and believes what is claimed.
 type loudness struct {
@@ -46,14 +50,15 @@ type loudness struct {
 	boast          float64 // what claims are divided by, once it is not 0
 }
 
-// hear takes one block; decoded tells whether its level was measured.
-func (l *loudness) hear(pulled codec.Pulled, decoded bool) {
-	now := powerOf(pulled.Level)
+// hear takes the power of one block, as it was measured, if it was decoded, and
+// as its sender claims.
+func (l *loudness) hear(heard, claimed float64, decoded bool) {
+	now := heard
 	if decoded {
-		l.compare(now, powerOf(pulled.Claimed))
+		l.compare(heard, claimed)
 	} else {
 		l.known = 0
-		now = powerOf(pulled.Claimed)
+		now = claimed
 		if l.boast > 0 {
 			now /= l.boast
 		}
@@ -86,12 +91,7 @@ func (l *loudness) compare(heard, claimed float64) {
 }
 
 // level is the loudness in -dBov.
-func (l *loudness) level() uint8 {
-	if l.mean <= 0 {
-		return 127
-	}
-	return uint8(max(0, min(127, math.Round(-10*math.Log10(l.mean)))))
-}
+func (l *loudness) level() uint8 { return levelOf(l.mean) }
 
 // ranking finds, in one walk over everybody, who is decoded and should not be,
 // and who is not and should. The zero value is ready; it belongs to the playout

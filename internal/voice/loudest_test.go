@@ -54,7 +54,7 @@ func newChoir(t testing.TB, levels ...func(int) float64) *choir {
 	return c
 }
 
-// step is 20 ms: a frame of everybody, and two blocks.
+// step is 20 ms: a frame of everybody, and four halves of blocks.
 func (c *choir) step(t testing.TB) {
 	for _, m := range c.all {
 		loud := float32(m.level(c.frames))
@@ -72,10 +72,9 @@ func (c *choir) step(t testing.TB) {
 		c.seat.Heard(m.member, &m.frame, c.at)
 	}
 	c.frames++
-	for range 2 {
-		c.voice.playout.mix(c.at)
-		c.sound = append(c.sound, c.voice.playout.out...)
-		c.at = c.at.Add(audio.BlockDuration)
+	for range 4 {
+		c.sound = append(c.sound, c.voice.playout.mix(c.at)...)
+		c.at = c.at.Add(audio.BlockDuration / 2)
 	}
 }
 
@@ -281,9 +280,9 @@ func BenchmarkHear(b *testing.B) {
 					c.seat.Heard(m.member, &m.frame, c.at)
 				}
 				frame++
-				for range 2 {
+				for range 4 {
 					c.voice.playout.mix(c.at)
-					c.at = c.at.Add(audio.BlockDuration)
+					c.at = c.at.Add(audio.BlockDuration / 2)
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/20e6*100, "%core")

@@ -20,6 +20,7 @@ type person struct {
 	level atomic.Int32 // how loud they are, -dBov
 
 	// Owned by the playout goroutine.
+	halves powers // what was pulled of the block under way
 	speaks speaking
 	loud   loudness
 	passed bool // not decoded: others are louder
@@ -88,7 +89,7 @@ func (p *person) push(f *room.Frame, arrival time.Time) {
 	p.frame.Opus = nil // not ours to keep
 }
 
-// pull is step 8: the next block, stereo. over tells that the member has gone.
+// pull is step 8: the next half of a block, stereo. over tells that the member has gone.
 func (p *person) pull(block []float32, at time.Time) (pulled codec.Pulled, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,11 +97,28 @@ func (p *person) pull(block []float32, at time.Time) (pulled codec.Pulled, over 
 	return p.receiver.Pull(block, at), p.gone
 }
 
-// listen is step 9; it tells whether the member has begun or ended to speak. Of
-// those who are not decoded their claim is taken, as far as they are believed.
-func (p *person) listen(pulled codec.Pulled, over bool) bool {
+// powers are the mean levels of some Pulls, as power.
+type powers struct {
+	n              int
+	level, claimed float64
+}
+
+// collect takes what a Pull gave.
+func (p *person) collect(pulled codec.Pulled) {
+	h := &p.halves
+	h.n++
+	h.level += (powerOf(pulled.Level) - h.level) / float64(h.n)
+	h.claimed += (powerOf(pulled.Claimed) - h.claimed) / float64(h.n)
+}
+
+// listen is step 9, once a block; it tells whether the member has begun or ended
+// to speak. Of those who are not decoded their claim is taken, as far as they
+// are believed.
+func (p *person) listen(over bool) bool {
+	heard := p.halves
+	p.halves = powers{}
 	p.held++
-	p.loud.hear(pulled, !p.passed)
+	p.loud.hear(heard.level, heard.claimed, !p.passed)
 	level := p.loud.level()
 	p.level.Store(int32(level))
 	switch {
@@ -109,7 +127,7 @@ func (p *person) listen(pulled codec.Pulled, over bool) bool {
 	case p.passed:
 		return p.speaks.step(level)
 	}
-	return p.speaks.step(pulled.Level)
+	return p.speaks.step(levelOf(heard.level))
 }
 
 // rank is by what places are given.

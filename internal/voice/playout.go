@@ -12,8 +12,10 @@ import (
 type playout struct {
 	v       *Voice
 	mixer   audio.Mixer
-	block   []float32 // stereo: one person
-	out     []float32 // stereo: all
+	block   []float32 // stereo, half of a block: one person
+	out     []float32 // stereo, a block: all
+	half    int       // of out that is made next, 0 or 1
+	heard   time.Time // when the first half is
 	speaker audio.Speaker
 	ears    audio.Gain // 0 while deaf; Set from anywhere
 
@@ -32,7 +34,7 @@ const (
 func newPlayout(v *Voice) *playout {
 	p := &playout{
 		v:       v,
-		block:   make([]float32, 2*audio.BlockFrames),
+		block:   make([]float32, 2*audio.PlayFrames),
 		out:     make([]float32, 2*audio.BlockFrames),
 		speaker: v.cfg.Speaker,
 	}
@@ -43,12 +45,9 @@ func newPlayout(v *Voice) *playout {
 func (p *playout) run() {
 	for now := time.Now(); ; {
 		now = p.awaitStragglers(now)
-		p.mix(now)
-		if p.v.cfg.Processor != nil {
-			// The speaker's latency is as of the end of the last Write.
-			p.v.cfg.Processor.Play(p.out, now.Add(p.speaker.Latency()))
-		}
-		err := p.speaker.Write(p.out)
+		out := p.mix(now)
+		p.tell(now)
+		err := p.speaker.Write(out)
 		switch {
 		case err == nil:
 		case errors.Is(err, audio.ErrClosed):
@@ -59,6 +58,18 @@ func (p *playout) run() {
 			}
 			p.v.cfg.OnSpeakerFailed(err)
 		}
+	}
+}
+
+// tell gives the processor what was mixed at the time now, in whole blocks.
+func (p *playout) tell(now time.Time) {
+	switch {
+	case p.v.cfg.Processor == nil:
+	case p.half == 1:
+		// The speaker's latency is as of the end of the last Write.
+		p.heard = now.Add(p.speaker.Latency())
+	default:
+		p.v.cfg.Processor.Play(p.out, p.heard)
 	}
 }
 
@@ -75,8 +86,14 @@ func (p *playout) awaitStragglers(then time.Time) time.Time {
 	return time.Now()
 }
 
-// mix makes the next block of everybody, to be played at the time at.
-func (p *playout) mix(at time.Time) {
+// mix makes the next half of a block of everybody, to be played at the time at.
+// It is made as late as that, and not with the other half, because what has not
+// come when it is made is not in it. Who speaks, and who is loudest, is judged
+// by whole blocks.
+func (p *playout) mix(at time.Time) (out []float32) {
+	out = p.out[p.half*len(p.block):][:len(p.block)]
+	p.half = 1 - p.half
+	whole := p.half == 0
 	var places ranking
 	for _, s := range *p.v.seats.Load() {
 		for _, person := range *s.heard.Load() {
@@ -85,18 +102,24 @@ func (p *playout) mix(at time.Time) {
 				s.forget(person)
 				clear(p.block)
 			}
-			if person.listen(pulled, over) {
+			p.mixer.Add(p.block, &person.gain)
+			if person.collect(pulled); !whole {
+				continue
+			}
+			if person.listen(over) {
 				p.v.cfg.OnSpeaking(s.id, person.member, person.speaks.on)
 			}
-			p.mixer.Add(p.block, &person.gain)
 			if !over {
 				places.add(person)
 			}
 		}
 	}
-	places.settle()
-	p.mixer.Mix(p.out)
-	p.ears.Apply(p.out)
+	if whole {
+		places.settle()
+	}
+	p.mixer.Mix(out)
+	p.ears.Apply(out)
+	return out
 }
 
 // standIn goes on without the speaker: who speaks and how well they come

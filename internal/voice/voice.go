@@ -19,7 +19,7 @@
 //
 //	 7  Seat.Heard          on the goroutine that read the packet from its
 //	                        socket: one short lock, Receiver.Push    person.go
-//	 8  Receiver.Pull       10 ms of each person, on the playout goroutine,
+//	 8  Receiver.Pull       5 ms of each person, on the playout goroutine,
 //	                        which also does the rest; of more than eight
 //	                        only the loudest are decoded  playout.go, loudest.go
 //	 9  speaking            by what is heard, not by what is claimed speaking.go

@@ -625,6 +625,7 @@ func TestNoAllocations(t *testing.T) {
 			fast.at = at
 			c.step(at)
 			listener.playout.mix(at)
+			listener.playout.mix(at.Add(audio.BlockDuration / 2))
 		}
 	}
 	for range 100 {
@@ -679,6 +680,7 @@ func BenchmarkFrameThroughBothPipelines(b *testing.B) {
 			fast.at = at
 			talker.capture.step(at)
 			listener.playout.mix(at)
+			listener.playout.mix(at.Add(audio.BlockDuration / 2))
 		}
 	}
 }

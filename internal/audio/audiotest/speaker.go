@@ -45,6 +45,13 @@ func speakerPace(t *testing.T, c Config, s audio.Speaker) {
 	start = time.Now()
 	play(t, s, blocks)
 	near(t, "200 blocks", time.Since(start), blocks*audio.BlockDuration, c.Slack)
+	start = time.Now()
+	for i := range blocks / 5 {
+		if err := s.Write(stereo()[:2*audio.PlayFrames]); err != nil {
+			t.Fatalf("half a block, %d: %v", i, err)
+		}
+	}
+	near(t, "40 halves of blocks", time.Since(start), blocks/10*audio.BlockDuration, c.Slack)
 	checkLatency(t, s.Latency())
 	if n := s.Underruns() - before; c.Virtual && n != 0 {
 		t.Errorf("%d underruns", n)
@@ -53,7 +60,7 @@ func speakerPace(t *testing.T, c Config, s audio.Speaker) {
 
 func speakerSizes(t *testing.T, s audio.Speaker) {
 	defer closeOften(t, s)
-	for _, wrong := range []int{0, 1, audio.BlockFrames, 2*audio.BlockFrames - 1, 2*audio.BlockFrames + 1} {
+	for _, wrong := range []int{0, 1, audio.PlayFrames, 2*audio.PlayFrames + 2, 2*audio.BlockFrames - 1, 2*audio.BlockFrames + 1} {
 		if err := s.Write(make([]float32, wrong)); err == nil || errors.Is(err, audio.ErrClosed) {
 			t.Errorf("Write of %d samples: %v", wrong, err)
 		}

@@ -8,15 +8,16 @@ import (
 	"teahouse/internal/audio"
 )
 
-// speaker gives a device 10 ms at a time.
+// speaker gives a device 5 ms at a time, halves of blocks.
 type speaker struct {
 	*device
 	latency   atomic.Int64
 	underruns atomic.Uint64
 
 	// Owned by the writer.
-	due   time.Time // while nothing is played: when the block before would have been
-	stuck bool      // the stream has stopped taking sound, for now
+	halves int       // given to the stream
+	due    time.Time // while nothing is played: when the half before would have been
+	stuck  bool      // the stream has stopped taking sound, for now
 	// For the stream st.
 	st       *stream
 	before   uint64 // underruns of earlier streams
@@ -43,11 +44,23 @@ func (s *speaker) Underruns() uint64      { return s.underruns.Load() }
 func (s *speaker) Close() error           { return s.close() }
 
 func (s *speaker) Write(block []float32) error {
-	if len(block) != 2*audio.BlockFrames {
-		return fmt.Errorf("speaker block of %d samples, not %d", len(block), 2*audio.BlockFrames)
+	if len(block) != 2*audio.BlockFrames && len(block) != 2*audio.PlayFrames {
+		return fmt.Errorf("speaker block of %d samples, not %d or %d", len(block), 2*audio.PlayFrames, 2*audio.BlockFrames)
 	}
+	for ; len(block) > 0; block = block[2*audio.PlayFrames:] {
+		if err := s.writeHalf(block[:2*audio.PlayFrames]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// halfDuration is how long half a block lasts.
+const halfDuration = audio.BlockDuration * audio.PlayFrames / audio.BlockFrames
+
+func (s *speaker) writeHalf(half []float32) error {
 	for !s.closed.Load() {
-		if s.play(block) {
+		if s.play(half) {
 			return nil
 		}
 		if s.cur.Load() == nil && !s.closed.Load() {
@@ -57,8 +70,8 @@ func (s *speaker) Write(block []float32) error {
 	return audio.ErrClosed
 }
 
-// play gives block to the stream, if there is one.
-func (s *speaker) play(block []float32) bool {
+// play gives half a block to the stream, if there is one.
+func (s *speaker) play(half []float32) bool {
 	s.use.Lock()
 	defer s.use.Unlock()
 	st := s.cur.Load()
@@ -68,12 +81,12 @@ func (s *speaker) play(block []float32) bool {
 	if st != s.st {
 		s.adopt(st)
 	}
-	frames := s.convert(block)
+	frames := s.convert(half)
 	switch err := st.wait(len(frames)/st.channels, s.patience()); err {
 	case nil:
 	case errInterrupted:
 		return false
-	case errLate: // the block is lost, the talk goes on
+	case errLate: // the half is lost, the talk goes on
 		s.advance()
 		s.stuck = true
 		return true
@@ -86,19 +99,21 @@ func (s *speaker) play(block []float32) bool {
 	buffered, underruns := st.state()
 	s.latency.Store(int64(buffered))
 	s.underruns.Store(s.before + underruns)
-	s.relieve(st, underruns, block)
+	if s.halves++; s.halves%2 == 0 { // judged are blocks
+		s.relieve(st, underruns, half)
+	}
 	return true
 }
 
 // stuckAfter is how long Write waits for a device before it goes on without.
 const stuckAfter = 60 * time.Millisecond
 
-// patience is how long a block may wait for room.
+// patience is how long half a block may wait for room.
 func (s *speaker) patience() time.Duration {
 	if s.stuck {
-		return time.Until(s.due.Add(audio.BlockDuration))
+		return time.Until(s.due.Add(halfDuration))
 	}
-	s.due = time.Now().Add(stuckAfter - audio.BlockDuration)
+	s.due = time.Now().Add(stuckAfter - halfDuration)
 	return stuckAfter
 }
 
@@ -107,39 +122,39 @@ func (s *speaker) adopt(st *stream) {
 	s.before = s.underruns.Load()
 	s.st, s.resample, s.stuck = st, nil, false
 	s.pressure = pressure{calm: st.calm, largest: st.largest}
-	frames := audio.BlockFrames
+	frames := audio.PlayFrames
 	if st.rate != audio.Rate {
 		// Rates were checked before the stream was opened.
 		s.resample, _ = audio.NewResampler(audio.Rate, st.rate, 2, audio.QualityDevice)
-		frames = audio.BlockFrames*st.rate/audio.Rate + 1
+		frames = audio.PlayFrames*st.rate/audio.Rate + 1
 	}
 	s.rated = make([]float32, 2*frames)
 	s.raw = make([]float32, frames*st.channels)
 }
 
-// convert is block as the device wants it; valid until the next call.
-func (s *speaker) convert(block []float32) []float32 {
+// convert is half a block as the device wants it; valid until the next call.
+func (s *speaker) convert(half []float32) []float32 {
 	if s.resample != nil {
-		_, n := s.resample.Process(s.rated, block)
-		block = s.rated[:2*n]
+		_, n := s.resample.Process(s.rated, half)
+		half = s.rated[:2*n]
 	}
 	if s.st.channels == 2 {
-		return block
+		return half
 	}
-	raw := s.raw[:len(block)/2]
-	remap(raw, 1, block, 2)
+	raw := s.raw[:len(half)/2]
+	remap(raw, 1, half, 2)
 	return raw
 }
 
-// discard passes the time that a block would have been played in.
+// discard passes the time that half a block would have been played in.
 func (s *speaker) discard() error {
 	s.advance()
 	return s.idle(s.due)
 }
 
-// advance moves due by a block, to about now if it has been left behind.
+// advance moves due by half a block, to about now if it has been left behind.
 func (s *speaker) advance() {
-	s.due = s.due.Add(audio.BlockDuration)
+	s.due = s.due.Add(halfDuration)
 	if now := time.Now(); now.Sub(s.due) > silenceLimit {
 		s.due = now
 	}

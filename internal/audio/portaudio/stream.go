@@ -56,15 +56,18 @@ const startLimit = 3 * time.Second
 // step is one size of buffers. Underruns lead from one to the next.
 type step struct {
 	period int // samples at 48 kHz between callbacks
-	ring   int // samples at 48 kHz that the speaker's ring takes: a block and what is left when the next is due
+	ring   int // samples at 48 kHz that the speaker's ring takes: what is given at a time and what is left when the next is due
 	// latency is what the device is asked for.
 	latency time.Duration
 }
 
 var steps = []step{
-	{period: 240, ring: audio.BlockFrames + 240, latency: 10 * time.Millisecond},
+	{period: 240, ring: audio.PlayFrames + 240 + rounding, latency: 10 * time.Millisecond},
 	{period: 480, ring: 2 * audio.BlockFrames, latency: 20 * time.Millisecond},
 }
+
+// rounding is what halves of blocks and periods may differ by at other rates.
+const rounding = 8
 
 // captureRing is how much a microphone keeps for a reader that is late, in
 // seconds; what comes beyond it is lost.
