@@ -54,11 +54,8 @@ func (t *talk) watch(conn net.Conn, in *bufio.Reader, dirs home.Dirs) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
 	defer stop()
 	show := func(text []byte) bool { return writeStdout(text) }
-	forward := func(line string) reply {
-		q, ok := parseVerb(line)
-		if q.Room = t.topic; !ok && line != "toggle" { // a key
-			return noVerb(line)
-		}
+	forward := func(q request) reply {
+		q.Room = t.topic
 		r, err := ask(dirs, q)
 		if err != nil {
 			return replyOf(err)
@@ -66,7 +63,13 @@ func (t *talk) watch(conn net.Conn, in *bufio.Reader, dirs home.Dirs) error {
 		return r
 	}
 	if t.json {
-		t.readVerbs(ctx, func(verb string) { writeStdout(encode(newReply(verb, forward(verb)))) })
+		t.readVerbs(ctx, func(verb string) {
+			r := noVerb(verb)
+			if q, ok := parseVerb(verb); ok {
+				r = forward(q)
+			}
+			writeStdout(encode(newReply(verb, r)))
+		})
 	} else {
 		keys := a.takeKeyboard()
 		p := newPeople(a.screen, keys, true)
@@ -74,7 +77,7 @@ func (t *talk) watch(conn net.Conn, in *bufio.Reader, dirs home.Dirs) error {
 		a.screen.println(a.screen.paint(styleDim, "A node runs here already: this is a view of it."))
 		if keys {
 			t.readKeys(ctx, func(verb string) {
-				if r := forward(verb); !r.OK {
+				if r := forward(keyVerb(verb)); !r.OK {
 					a.screen.println("! " + r.Message)
 				}
 			})

@@ -48,6 +48,7 @@ type joinedEvent struct {
 	ListenOnly bool   `json:"listen_only"`
 	Recording  bool   `json:"recording"`
 	Mode       string `json:"mode"` // of what we send
+	Gate       string `json:"gate"` // of our microphone: open, voice, ptt
 }
 
 type memberEvent struct {
@@ -146,6 +147,12 @@ type mutedEvent struct {
 	On bool `json:"on"`
 }
 
+// pttEvent tells views whether the key of push to talk is down.
+type pttEvent struct {
+	head
+	On bool `json:"on"`
+}
+
 // modeEvent tells views what the packets of our voice show from now on.
 type modeEvent struct {
 	head
@@ -164,6 +171,15 @@ type warningEvent struct {
 	head
 	Code    string `json:"code"`
 	Message string `json:"message"`
+}
+
+// descriptorEvent: the node goes by a newer descriptor of its network, which a
+// command of this home has signed or joined, or another node has given.
+type descriptorEvent struct {
+	head
+	Network  string `json:"network"`
+	Revision uint64 `json:"revision"`
+	Expires  string `json:"expires"`
 }
 
 // replyEvent answers a verb that came in on standard input.

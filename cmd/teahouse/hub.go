@@ -76,8 +76,12 @@ func (h *hub) remember(e event, l line) {
 		keep("muted", true)
 	case modeEvent:
 		keep("mode", true)
+	case pttEvent:
+		keep("ptt", e.On)
 	case deafEvent:
 		keep("deaf", e.On)
+	case descriptorEvent:
+		keep("descriptor", true)
 	case memberEvent:
 		keep("member "+e.Member, e.State != "out")
 		if e.State == "changed" { // for a late view they are there, not changed

@@ -103,17 +103,23 @@ func (s *seat) remember(v home.Volume) error {
 // shortest is how much of a member key must be given.
 const shortest = 8
 
-// find is who a command means: by nickname, or by the beginning of the key.
+// find is who a command means: by nickname, in other letters' case too where that
+// is nobody else's, or by the beginning of the key.
 func (s *seat) find(who string) (room.MemberInfo, reply) {
-	var named, keyed []room.MemberInfo
+	var named, alike, keyed []room.MemberInfo
 	for _, m := range s.room.Members() {
 		switch {
 		case m.Self:
 		case m.Nick == who:
 			named = append(named, m)
+		case strings.EqualFold(m.Nick, who):
+			alike = append(alike, m)
 		case len(who) >= shortest && strings.HasPrefix(memberText(m.Member), strings.ToLower(who)):
 			keyed = append(keyed, m)
 		}
+	}
+	if len(named) == 0 {
+		named = alike
 	}
 	switch {
 	case len(named)+len(keyed) == 0:

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"teahouse/internal/audio"
 	"teahouse/internal/audio/process"
 	"teahouse/internal/voice"
@@ -93,7 +95,10 @@ func (s *seat) ptt(key string) reply {
 	default:
 		return reply{Code: exitUsage, Message: "say ptt press, ptt release or ptt toggle"}
 	}
-	s.voice.Press(down)
+	if s.voice.Pressed() != down {
+		s.voice.Press(down)
+		s.house.hub.publish(pttEvent{headOf("ptt", time.Now(), s.id.String()), down})
+	}
 	switch {
 	case !down:
 		return okay("push to talk is up")

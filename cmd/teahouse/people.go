@@ -27,6 +27,8 @@ type people struct {
 	silent     bool // no microphone
 	deaf       bool
 	mode       string // of what we send
+	gate       string // of our microphone
+	pressed    bool   // the key of push to talk is down
 	self       string // our member key
 	members    map[string]*personLine
 	order      []string // who speaks now, by when they began
@@ -68,6 +70,7 @@ type decoded struct {
 	Message    string   `json:"message"`
 	Kind       string   `json:"kind"`
 	Mode       string   `json:"mode"`
+	Gate       string   `json:"gate"`
 	Replaced   bool     `json:"replaced"`
 }
 
@@ -103,6 +106,8 @@ func (p *people) show(text []byte, now time.Time) {
 		p.link(&e)
 	case "deaf":
 		p.setDeaf(e.On)
+	case "ptt":
+		p.pressed = e.On
 	case "mode":
 		p.setMode(e.Mode)
 	case "warning":
@@ -145,6 +150,7 @@ func (p *people) listening(e *decoded) {
 
 func (p *people) joined(e *decoded) {
 	p.name, p.muted, p.silent, p.self, p.deaf = plain(e.Name), e.Muted, e.ListenOnly, e.Member, false
+	p.gate, p.pressed = e.Gate, false
 	with := "nobody else is here yet"
 	switch {
 	case e.Others == 1:
@@ -162,6 +168,8 @@ func (p *people) joined(e *decoded) {
 		p.say(styleDim, "You have no microphone here.")
 	case p.muted:
 		p.sayMuted()
+	case p.keyUp():
+		p.sayKeyUp()
 	}
 	if p.mode = e.Mode; !p.silent && p.mode != "standard" {
 		p.sayMode(p.mode)
@@ -193,11 +201,26 @@ func (p *people) setMuted(muted bool) {
 		p.sayMuted()
 		return
 	}
+	if p.keyUp() {
+		p.sayKeyUp()
+		return
+	}
 	hint := ""
 	if p.keys {
 		hint = " Press m to mute."
 	}
 	p.say(styleLive, "You are LIVE: everybody here hears you.", hint)
+}
+
+// keyUp tells whether nobody hears us because no key is pressed.
+func (p *people) keyUp() bool { return p.gate == "ptt" && !p.pressed }
+
+func (p *people) sayKeyUp() {
+	hint := " `teahouse ctl ptt press` and release are the key."
+	if p.keys {
+		hint = " Space is the key, and so is `teahouse ctl ptt toggle`."
+	}
+	p.say(styleBold, "Push to talk: nobody hears you while the key is up.", hint)
 }
 
 func (p *people) setDeaf(deaf bool) {
@@ -394,6 +417,10 @@ func (p *people) bottom() {
 		state, key = p.screen.paint(styleBold, " LISTENING "), ""
 	case p.muted:
 		state, key = p.screen.paint(styleAlarm, " MUTED "), "m unmute"
+	case p.keyUp():
+		state, key = p.screen.paint(styleBold, " KEY UP "), "space talk"
+	case p.gate == "ptt":
+		key = "space stop"
 	}
 	if p.deaf {
 		state += p.screen.paint(styleAlarm, " DEAF ")

@@ -131,7 +131,7 @@ func (s *seat) watch(events *room.Subscription) {
 			s.house.hub.publish(joinedEvent{
 				head: headOf("joined", e.Time, s.id.String()), Name: s.name, Member: memberText(s.room.Self()),
 				Others: e.Others, Nick: s.nick, Muted: s.place.Muted(), ListenOnly: s.silent, Recording: s.sound.recorder,
-				Mode: s.voice.ModeInForce().String(),
+				Mode: s.voice.ModeInForce().String(), Gate: s.modes.gate.String(),
 			})
 		case room.EventLeft:
 			s.publishLeft(&e)

@@ -153,6 +153,26 @@ func TestKeysInATerminal(t *testing.T) {
 	}
 }
 
+// With push to talk nobody is called live whose key is up.
+func TestPushToTalkInATerminal(t *testing.T) {
+	m := openTerminal(t, nil, "join", "tea", "--home", t.TempDir(), "--listen", "/ip4/127.0.0.1/udp/0/quic-v1",
+		"--mic", "silence", "--speaker", "none", "--nick", "Ada", "--gate", "ptt", "--mode", "shielded")
+	m.await(`Push to talk: nobody hears you while the key is up. Space is the key`)
+	m.await(`The mode is shielded: your packets show nothing of what you do`)
+	m.await(` KEY UP .* tea · 1 here · shielded · space talk · q leave`)
+	m.press(" ")
+	m.await(` LIVE .* tea · 1 here · shielded · space stop · q leave`)
+	m.press("d")
+	m.await(`You are DEAF: you hear nobody`)
+	m.await(` MUTED .* DEAF .* tea`)
+	m.press("d")
+	m.await(`You hear everybody again`)
+	m.press(" ")
+	m.await(` KEY UP .* tea`)
+	m.press("q")
+	m.ends(0)
+}
+
 func TestTerminalIsGivenBack(t *testing.T) {
 	for _, c := range []struct {
 		name string

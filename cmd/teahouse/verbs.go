@@ -52,6 +52,11 @@ func (h *house) do(q request) reply {
 		return st.mute(false)
 	case "toggle":
 		return st.mute(!st.place.Muted())
+	case "toggle-deaf":
+		if st.voice.Deaf() {
+			return st.undeafen()
+		}
+		return st.deafen()
 	case "deafen":
 		return st.deafen()
 	case "undeafen":

@@ -252,13 +252,14 @@ func TestParseVerb(t *testing.T) {
 		"ptt press":              {Verb: "ptt", Key: "press"},
 		"device mic USB  Audio":  {Verb: "device", Device: "mic", Spec: "USB  Audio"},
 		"volume Bo -6":           {Verb: "volume", Member: "Bo", Volume: "-6"},
+		"mode shielded":          {Verb: "mode", Mode: "shielded"},
 		"volume  Ada L.  unmute": {Verb: "volume", Member: "Ada L.", Volume: "unmute"},
 	} {
 		if got, ok := parseVerb(line); !ok || got != want {
 			t.Errorf("%q: %+v, %v", line, got, ok)
 		}
 	}
-	for _, line := range []string{"", "dance", "mute now", "ptt", "ptt down", "volume", "volume Bo", "device mic", "check", "watch", "toggle"} {
+	for _, line := range []string{"", "dance", "mute now", "ptt", "ptt down", "volume", "volume Bo", "device mic", "check", "watch", "toggle", "mode"} {
 		if got, ok := parseVerb(line); ok {
 			t.Errorf("%q: %+v", line, got)
 		}

@@ -58,7 +58,7 @@ func (t *talk) startViews(ctx context.Context) {
 			if t.house.current() == nil {
 				return // not there yet, or not any more
 			}
-			if r := t.house.do(request{Verb: verb}); !r.OK {
+			if r := t.house.do(keyVerb(verb)); !r.OK {
 				a.screen.println("! " + r.Message)
 			}
 		})
@@ -104,13 +104,25 @@ func (t *talk) readKeys(ctx context.Context, do func(verb string)) {
 			switch key {
 			case 'm', 'M':
 				do("toggle")
+			case 'd', 'D':
+				do("toggle-deaf")
+			case ' ':
+				do("ptt toggle")
 			case 'q', 'Q':
 				a.stop(errAsked)
 			case '?', 'h':
-				a.screen.println("m mutes and unmutes you, q leaves.")
+				a.screen.println("m mutes and unmutes you, d makes you deaf and hear again, space presses the key of push to talk and lets it go, q leaves.")
 			}
 		})
 	}()
+}
+
+// keyVerb is what a key asks for: some verbs are for keys alone.
+func keyVerb(line string) request {
+	if q, ok := parseVerb(line); ok {
+		return q
+	}
+	return request{Verb: line}
 }
 
 // readVerbs takes verbs from standard input, one a line. Its end is ignored.
