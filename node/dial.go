@@ -212,10 +212,7 @@ func (n *Node) dialOnce(ctx context.Context, p peer.ID, kind carrierSet) error {
 	known := make(map[string]bool)
 	rest := begin(n.dialable(p, kind, known))
 	if running == 0 {
-		if why := n.allRefused(p); why != nil {
-			n.refused(p, why)
-			return fmt.Errorf("policy: %w", why)
-		}
+		n.tellRefused(p)
 		return fmt.Errorf("no address of the peer for %s", transportName(kind))
 	}
 	look := time.NewTicker(dialLook)
@@ -256,6 +253,7 @@ func (n *Node) dialOnce(ctx context.Context, p peer.ID, kind carrierSet) error {
 		}
 	}
 	if !connected {
+		n.tellRefused(p)
 		return errors.Join(errs...)
 	}
 	return n.awaitConn(ctx, p, kind)

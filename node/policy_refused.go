@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -50,20 +51,22 @@ func (n *Node) refused(p peer.ID, why error) {
 	}
 }
 
-// allRefused is why the policy refuses each address that is known of p; nil if
-// one is allowed, or none is known.
-func (n *Node) allRefused(p peer.ID) error {
-	var why error
-	for _, a := range n.host.Peerstore().Addrs(p) {
+// tellRefused says so where p is not reached, and policy refuses an address of
+// its: others may be old ones, where nobody is any more.
+func (n *Node) tellRefused(p peer.ID) {
+	if n.gate.policy == nil || n.reaches(p, time.Now()) {
+		return
+	}
+	for _, a := range slices.Concat(n.whereabouts.of(p), n.host.Peerstore().Addrs(p)) {
 		bare, _ := peer.SplitAddr(a)
 		if bare == nil || kindOf(bare) == 0 {
 			continue
 		}
-		if why = n.gate.judge(p, bare, Outbound); why == nil {
-			return nil
+		if why := n.gate.judge(p, bare, Outbound); why != nil {
+			n.refused(p, why)
+			return
 		}
 	}
-	return why
 }
 
 // cutRefused closes connections that lead to where the policy forbids packets.

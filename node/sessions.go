@@ -196,10 +196,7 @@ func (n *Node) connect(ctx context.Context, id peer.ID) error {
 	}
 	err := n.host.Connect(network.WithDialPeerTimeout(ctx, handshakeTimeout), peer.AddrInfo{ID: id})
 	if err != nil {
-		if why := n.allRefused(id); why != nil {
-			n.refused(id, why)
-			return fmt.Errorf("policy: %w", why)
-		}
+		n.tellRefused(id)
 	}
 	return err
 }
