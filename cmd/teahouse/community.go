@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"teahouse/internal/home"
@@ -71,4 +74,79 @@ func listenAsNamed(d *node.Descriptor, self mesh.PeerID) []string {
 		}
 	}
 	return out
+}
+
+// lookAgain is how often a node looks whether a command has changed its
+// network's descriptor.
+const lookAgain = time.Second
+
+// keepDescriptor stores a newer descriptor that came from another node, unless
+// a command has stored a newer one still.
+func (h *house) keepDescriptor(d *node.Descriptor) error {
+	_, err := home.NetworksOf(h.dirs).Change(func(all []home.StoredNetwork) (string, string, error) {
+		for _, s := range readStored(all, h.screen) {
+			if s.stored.Name != h.community.stored.Name {
+				continue
+			}
+			if err := d.Replaces(s.Descriptor, time.Now()); err != nil {
+				if errors.Is(err, node.ErrRolledBack) {
+					return "", "", nil // and followDescriptor offers it to the node
+				}
+				return "", "", err
+			}
+			return s.stored.Name, networkFile(d), nil
+		}
+		return "", "", errors.New("the network's file is gone, or damaged")
+	})
+	h.tellDescriptor(d)
+	return err
+}
+
+func (h *house) tellDescriptor(d *node.Descriptor) {
+	h.hub.publish(descriptorEvent{headOf("descriptor", time.Now(), ""), d.ID(), d.Revision, d.Expires.UTC().Format(time.RFC3339)})
+}
+
+// followDescriptor gives the node what commands of this home sign or join while
+// it runs. It returns a function that ends that and waits.
+func (h *house) followDescriptor() (stop func()) {
+	if h.community == nil {
+		return func() {}
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		networks, name := home.NetworksOf(h.dirs), h.community.stored.Name
+		var seen fs.FileInfo // nil: look into it, it may have changed since we started
+		tick := time.NewTicker(lookAgain)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-quit:
+				return
+			}
+			info, err := networks.Stat(name)
+			if err != nil || seen != nil && os.SameFile(seen, info) && seen.ModTime().Equal(info.ModTime()) {
+				continue
+			}
+			seen = info
+			stored, err := networks.Read(name)
+			if err != nil {
+				h.log.Warn("the network's descriptor cannot be read", "err", err)
+				continue
+			}
+			d, err := node.ParseLink(stored.Text)
+			if err != nil {
+				h.log.Warn("the network's descriptor is damaged; the node goes on with the one it has", "file", stored.File, "err", err)
+				continue
+			}
+			switch err := h.node.Offer(d); {
+			case err == nil:
+				h.tellDescriptor(d)
+			case !errors.Is(err, node.ErrRolledBack): // what it stored itself
+				h.log.Warn("the network's descriptor is not taken", "err", err)
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
 }

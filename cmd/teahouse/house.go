@@ -37,7 +37,8 @@ type house struct {
 	// nil on one that has only a name.
 	community *storedNetwork
 	node      *node.Node
-	starters  int // addresses to start from
+	unfollow  func() // ends followDescriptor; nil before the node has started
+	starters  int    // addresses to start from
 	hub       *hub
 	screen    *screen
 	log       *slog.Logger
@@ -94,18 +95,25 @@ func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) 
 		}
 	}
 	var named []string
+	var community *node.Descriptor
 	if h.community != nil {
-		peers = append(peers, h.community.Peers()...)
+		community = h.community.Descriptor
 		if bootstrap && len(n.Listen) == 0 {
 			named = listenAsNamed(h.community.Descriptor, mesh.PeerIDOf(key.Public().(ed25519.PublicKey)))
 		}
 	}
 	self := "/p2p/" + peerText(mesh.PeerIDOf(key.Public().(ed25519.PublicKey)))
-	peers = slices.DeleteFunc(peers, func(p string) bool { return strings.HasSuffix(p, self) })
-	h.starters = len(peers)
-	if peers, err = h.allowed(peers); err != nil {
+	all := slices.Clone(peers)
+	if community != nil {
+		all = append(all, community.Peers()...)
+	}
+	all = slices.DeleteFunc(all, func(p string) bool { return strings.HasSuffix(p, self) })
+	h.starters = len(all)
+	if all, err = h.allowed(all); err != nil {
 		return err
 	}
+	// Those of the descriptor are the node's to take up and to let go.
+	peers = slices.DeleteFunc(peers, func(p string) bool { return !slices.Contains(all, p) })
 	listen, err := h.listenAddrs(append(named, n.Listen...), bootstrap)
 	if err != nil {
 		return err
@@ -126,10 +134,14 @@ func (h *house) startNode(ctx context.Context, n *networkFlags, bootstrap bool) 
 		Gater:     h.policy.Gater(),
 		OnRefused: h.refused,
 		Log:       h.log,
+
+		Descriptor:   community,
+		OnDescriptor: h.keepDescriptor,
 	})
 	if err != nil {
 		return err
 	}
+	h.unfollow = h.followDescriptor()
 	peer, addrs := h.identity()
 	h.hub.publish(listeningEvent{headOf("listening", time.Now(), ""), peer, addrs})
 	return nil
@@ -216,6 +228,9 @@ func (h *house) leave() {
 // close leaves the room, and ends the node and the home.
 func (h *house) close() {
 	h.leave()
+	if h.unfollow != nil {
+		h.unfollow()
+	}
 	if h.node != nil {
 		if err := h.node.Close(); err != nil {
 			h.log.Warn("node not closed cleanly", "err", err)
