@@ -18,7 +18,7 @@
 //	port taken                                 cmd/teahouse: TestScripts/ports
 //	corrupt cache set aside                    TestDamagedCacheIsSetAside; the port: internal/home: TestPortIsChosenOnce
 //	corrupt key refused, never replaced        cmd/teahouse: TestScripts/home; every bit: internal/home: TestDamagedKeysAreRefused
-//	corrupt policy                             waits: there is no policy yet
+//	corrupt policy refused, left alone         TestCorruptPolicy; every kind of damage: cmd/teahouse: TestPolicyFileRefused, FuzzPolicyFile
 //	no bootstrap reachable                     TestBootstrapComesLater; in virtual time, for hours: node: TestBootstrapComesLater
 //	microphone or headset unplugged            TestHeadsetUnplugged; the sound server gone: internal/audio/portaudio: TestServerDies,
 //	                                           TestServerHangs; waits for a machine with a card: a real headset pulled out
