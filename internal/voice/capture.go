@@ -43,6 +43,7 @@ type capture struct {
 	base, thin *encoding
 	fixed      *codec.Setting // of base, whatever the links want
 	plan       plan
+	short      shortness
 	waits      time.Duration // how long a change of the plan has waited; 0: there is none
 	pause      time.Duration // how long nobody has spoken
 
@@ -295,7 +296,7 @@ func (c *capture) consider(free bool) {
 	for _, s := range *c.v.seats.Load() {
 		want = join(want, s.flows())
 	}
-	want.Short = want.Short && c.v.cfg.ShortFrames
+	want.Short = c.short.step(want, c.media) && !c.v.cfg.LongFrames
 	next := c.v.Mode().plan(want, c.fixed)
 	if next == c.plan && !want.Change {
 		c.waits = 0

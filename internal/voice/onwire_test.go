@@ -100,7 +100,8 @@ type pair struct {
 	voice  *Voice
 	seat   *Seat
 	ear    *Seat
-	beside *room.Room // as the one who hears is in it
+	other  mesh.PeerID // of the one who hears
+	beside *room.Room  // as they are in it
 	closes []func()
 }
 
@@ -139,7 +140,9 @@ func newPair(t *testing.T, cfg Config, out *sink, wire mesh.Wire) *pair {
 	p.watch = &watched{Network: p.memory.Node(nil)}
 	p.voice, p.seat, _ = join(cfg, p.watch, "Ada", 1)
 	var ear *Voice
-	ear, p.ear, p.beside = join(Config{Speaker: out}, p.memory.Node(nil), "Bo", 2)
+	other := p.memory.Node(nil)
+	p.other = other.Self().ID
+	ear, p.ear, p.beside = join(Config{Speaker: out}, other, "Bo", 2)
 	ear.Start()
 	for range 200 {
 		if p.seat.hearers() == 1 {

@@ -6,7 +6,7 @@
 //	 2  media time          samples since the start, gaps included
 //	 3  mono, Processor     high-pass, echo, noise, gain; whether we speak, or
 //	                        clip; the gate; re-blocking to the Opus frame,
-//	                        20 ms by default
+//	                        20 ms, or 10 while links allow it        short.go
 //	 4  level               RFC 6464
 //	 5  Encoder.Encode      once, if any room is unmuted, for each of at most
 //	                        two encodings: what links want, and the mode,
@@ -68,10 +68,9 @@ type Config struct {
 
 	// Mode is what to begin with; see Voice.SetMode.
 	Mode Mode
-	// ShortFrames lets standard and studio take frames of 10 ms while every link
-	// is short and clean. Where such a link gets worse in mid-speech, listeners
-	// hear up to a second of the change.
-	ShortFrames bool
+	// LongFrames keeps standard and studio from taking frames of 10 ms while
+	// there are few links, all of them short and clean.
+	LongFrames bool
 	// Encoder, where its frames, bit rate or FEC are set, is what the base
 	// encoding is, mono whatever it says. Else mode and links decide.
 	Encoder codec.EncoderConfig
