@@ -38,6 +38,17 @@ func parseAddr(s string) (ma.Multiaddr, error) {
 	return a, nil
 }
 
+// parseWhere reads an address that somebody says a peer has: as [parseAddr],
+// or through a relay.
+func parseWhere(s string) (ma.Multiaddr, error) {
+	if len(s) <= 256 {
+		if a, err := ma.NewMultiaddr(s); err == nil && isCircuit(a) {
+			return a, nil
+		}
+	}
+	return parseAddr(s)
+}
+
 // parsePeer reads a multiaddr that ends in /p2p/.
 func parsePeer(s string) (peer.AddrInfo, error) {
 	a, err := parseAddr(s)
@@ -84,11 +95,15 @@ func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
 
 // usable picks from addrs what another node may be told: IP addresses with
 // our transports, specified, and no loopback where there is anything else, in
-// the order of [inOrder].
+// the order of [inOrder], after those through relays.
 func usable(addrs []ma.Multiaddr) []ma.Multiaddr {
-	var out []ma.Multiaddr
+	var out, through []ma.Multiaddr
 	elsewhere := false
 	for _, a := range addrs {
+		if isCircuit(a) {
+			through = append(through, a)
+			continue
+		}
 		ip, ok := ipOf(a)
 		if kindOf(a) == 0 || !ok || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() {
 			continue
@@ -97,8 +112,13 @@ func usable(addrs []ma.Multiaddr) []ma.Multiaddr {
 		out = append(out, a)
 	}
 	out = slices.DeleteFunc(out, func(a ma.Multiaddr) bool { return elsewhere && manet.IsIPLoopback(a) })
-	return inOrder(out)
+	// Who is reached through relays alone would be found by nobody if they came
+	// after a dozen addresses of his own network.
+	return append(through[:min(len(through), mostThrough)], inOrder(out)...)
 }
+
+// mostThrough is how many addresses through relays are told of one node.
+const mostThrough = 4
 
 // inOrder sorts addrs so that those which come first are of many kinds: public
 // before private, QUIC before TCP, IPv4 before IPv6, and a second one of a kind
@@ -140,7 +160,7 @@ func meshAddrs(addrs []ma.Multiaddr) []mesh.Addr {
 		if len(out) == mesh.MaxAddrs {
 			break
 		}
-		if bare, _ := peer.SplitAddr(a); bare != nil && kindOf(bare) != 0 {
+		if bare, _ := peer.SplitAddr(a); bare != nil && (kindOf(bare) != 0 || isCircuit(bare)) {
 			out = append(out, mesh.Addr(bare.String()))
 		}
 	}

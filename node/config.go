@@ -43,7 +43,14 @@ type Config struct {
 	// Bootstrap makes this a node for others to start from: larger limits,
 	// and a router for the hallway.
 	Bootstrap bool
-	// Transport says what may carry voice; empty is Auto.
+	// Relays are multiaddrs with /p2p/ of relays that have a ticket of the
+	// network. No other is ever used.
+	Relays []string
+	// Relay makes this node one for members of the network. A Bootstrap with a
+	// ticket in the Descriptor is one anyway.
+	Relay bool
+	// Transport says what may carry voice; empty is Auto. A relay carries it
+	// with Auto alone.
 	Transport Transport
 	// Gater decides whom this node exchanges packets with; nil allows all.
 	Gater Gater
@@ -169,6 +176,10 @@ const (
 	flushFor         = time.Second      // what a closing session may still write
 	addrTTL          = 10 * time.Minute // addresses that a room gave
 )
+
+// relayed tells whether this node may use relays: now, or when the network's
+// descriptor comes to name some.
+func (c *Config) relayed() bool { return len(c.Relays) > 0 || c.Descriptor != nil }
 
 func (c *Config) check() error {
 	switch {

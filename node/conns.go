@@ -14,7 +14,7 @@ import (
 // answer for so long.
 func (n *Node) closeDead(p peer.ID, kinds carrierSet, silent time.Duration, now time.Time) {
 	for _, c := range n.host.Network().ConnsToPeer(p) {
-		if kindOf(c.RemoteMultiaddr())&kinds != 0 && n.pings.silence(c, now) >= silent {
+		if connKind(c)&kinds != 0 && n.pings.silence(c, now) >= silent {
 			n.goTracked(func() { _ = c.Close() })
 		}
 	}

@@ -20,7 +20,9 @@ import (
 type gate struct {
 	policy  Gater
 	revoked *revokedPeers // by the network's descriptor
+	relays  *relayList    // nil: none
 }
+
 var _ connmgr.ConnectionGater = gate{}
 
 // Why the gate refuses, whatever the policy.
@@ -32,9 +34,14 @@ var (
 
 // judge judges one remote address. id may be empty.
 func (g gate) judge(id peer.ID, a ma.Multiaddr, d Direction) error {
+	if c, through, err := circuitOf(a); err != nil {
+		return err
+	} else if through {
+		return g.judgeRelay(c, id, d)
+	}
 	ip, ok := ipOf(a)
 	if !ok || kindOf(a) == 0 {
-		return errCarrier // a relayed address too
+		return errCarrier
 	}
 	if id != "" && !validPeer(id) {
 		return errKey

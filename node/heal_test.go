@@ -148,7 +148,7 @@ func TestEitherTransportDies(t *testing.T) {
 			a, b := startNode(t, loopback(t)), startNode(t, loopback(t))
 			// The session goes by what stays.
 			a.learn(b.host.ID(), b.Self().Addrs)
-			if err := a.dialBy(within(t, patience), b.host.ID(), allCarriers&^onDatagram&^dies); err != nil {
+			if err := a.dialBy(within(t, patience), b.host.ID(), (onQUIC|onTCP)&^dies); err != nil {
 				t.Fatal(err)
 			}
 			from, to := silent(t, a, b)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,9 +32,9 @@ import (
 // campus behind one NAT.
 const connsPerIP = 64
 
-// newHost makes the libp2p host: QUIC-v1 and TCP with Noise and yamux, no
-// relays, no name look-ups, no default bootstraps, no global metrics.
-func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places) (host.Host, error) {
+// newHost makes the libp2p host: QUIC-v1 and TCP with Noise and yamux, the
+// relays of the network and no others, no name look-ups, no default bootstraps, no global metrics.
+func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places, held *seats) (host.Host, error) {
 	listen := make([]ma.Multiaddr, 0, len(cfg.Listen))
 	for _, s := range cfg.Listen {
 		a, err := parseAddr(s)
@@ -63,7 +64,7 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places
 		if !made.Load() {
 			return usable(addrs)
 		}
-		return at.announce(addrs, h.Network().ListenAddresses())
+		return usable(slices.Concat(held.addrs(), at.announce(addrs, h.Network().ListenAddresses())))
 	}
 	opts := []libp2p.Option{
 		libp2p.Identity(key),
@@ -80,7 +81,6 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places
 		libp2p.ConnectionManager(conns),
 		libp2p.ResourceManager(resources),
 		libp2p.MultiaddrResolver(noNames{}),
-		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		// After 100 dials of which fewer than 5 came through, libp2p would take
 		// UDP for blocked, and refuse 99 of 100 for as long as that is so. But
@@ -88,6 +88,11 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places
 		// one that is not may be the one way to somebody who is back.
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
+	}
+	if cfg.relayed() {
+		opts = append(opts, libp2p.EnableRelay(), libp2p.EnableHolePunching())
+	} else {
+		opts = append(opts, libp2p.DisableRelay())
 	}
 	if cfg.ListenUDP != nil {
 		// Address discovery waits on a clock that virtual time never moves.

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,13 @@ type Node struct {
 	noise        *noise.Transport
 	gate         gate
 	refusedPeers refusedPeers
+	relays       *relayList // with a ticket
+	seats        seats      // at relays
+	proven       proven     // members, where this node is a relay
+	relaying     relaying
+	network      Network
+	seatless     bool        // needs none: everybody reaches it
+	addrsChanged atomic.Bool // since libp2p has looked at them
 	sockets      *sockets
 	injector     *injector
 	topics       *topicFilter
@@ -106,14 +114,19 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		log: cfg.Log, key: cfg.HostKey, carriers: carriers,
 		id:           mesh.PeerIDOf(cfg.HostKey.Public().(ed25519.PublicKey)),
-		gate:         gate{cfg.Gater, new(revokedPeers)},
+		network:      cfg.Network,
+		seatless:     cfg.Bootstrap || cfg.Relay,
 		refusedPeers: refusedPeers{tell: cfg.OnRefused},
 		topics:       newTopicFilter(), sessionLife: sessionLife, meeting: newMeeting(),
 	}
 	if n.noise, err = noise.New(noise.ID, key, nil); err != nil {
 		return nil, fmt.Errorf("noise: %w", err)
 	}
-	peers, err := bootstrapPeers(cfg.Peers, peer.ID(n.id))
+	if n.relays, err = newRelayList(cfg.Relays, peer.ID(n.id)); err != nil {
+		return nil, err
+	}
+	n.gate = gate{cfg.Gater, new(revokedPeers), n.relays}
+	peers, err := bootstrapPeers(slices.Concat(cfg.Peers, cfg.Relays), peer.ID(n.id))
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +142,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	if n.sockets.listen == nil {
 		n.sockets.listen = listenKernel
 	}
-	if n.host, err = newHost(&cfg, key, n.sockets, n.gate, &n.places); err != nil {
+	if n.host, err = newHost(&cfg, key, n.sockets, n.gate, &n.places, &n.seats); err != nil {
 		n.cancel()
 		return nil, err
 	}
@@ -171,11 +184,18 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	n.host.SetStreamHandler(roomProtocol, n.handler(n.serveRoom))
 	n.host.SetStreamHandler(voiceProtocol, n.handler(n.serveVoice))
 	n.starters.always = peers
+	n.relaying.always = cfg.Relay
+	if err := n.relayAsTicketed(false); err != nil {
+		return err
+	}
 	if err := n.startRevisions(cfg); err != nil {
 		return err
 	}
 	if err := n.startFinding(cfg); err != nil {
 		return err
+	}
+	if cfg.relayed() && !n.goTracked(n.keepRelays) {
+		return mesh.ErrClosed
 	}
 	if cfg.Bootstrap {
 		none := func(mesh.PeerID, []byte) {}
@@ -307,6 +327,9 @@ func (n *Node) close() error {
 	n.life.Unlock()
 	n.cancel()
 	var errs []error
+	n.relaying.Lock()
+	errs = append(errs, n.endRelay())
+	n.relaying.Unlock()
 	if n.dht != nil {
 		errs = append(errs, n.dht.Close())
 	}

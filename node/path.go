@@ -20,7 +20,8 @@ const (
 	onQUIC     carrierSet = refusesQUIC
 	onTCP      carrierSet = refusesTCP
 
-	allCarriers = onDatagram | onQUIC | onTCP
+	direct      = onDatagram | onQUIC | onTCP
+	allCarriers = direct | onRelay
 )
 
 // Choosing a path. Of what both sides allow, the best that works:
@@ -28,6 +29,7 @@ const (
 //	datagrams beside a direct QUIC connection, while they arrive
 //	a stream in a TCP connection
 //	a stream in a direct QUIC connection
+//	a stream through a relay
 //
 // It is chosen anew when a connection comes or goes, when QUIC's remote
 // address moves, when path checks fail or succeed again, and every second.
@@ -50,6 +52,8 @@ const (
 	healMin = 500 * time.Millisecond
 	healMax = 2 * time.Second
 	healFor = time.Minute
+	// relayedMax is the longest such wait while voice goes through a relay.
+	relayedMax = 20 * time.Second
 	// healDial is how long one dial may take then. What waits behind the lost
 	// packets of a handshake does not see that the network is back: both QUIC
 	// and TCP double the time to the next try.
@@ -76,6 +80,8 @@ type pathState struct {
 	everSaid    bool
 
 	quic, tcp network.Conn // the best of each, or nil
+	relayed   network.Conn // the best through a relay, or nil
+	directly  time.Time    // since when voice has gone by no relay; zero: it goes by one
 	lastCheck time.Time
 
 	dials [2]redial // for QUIC and for TCP
@@ -189,7 +195,11 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 	st.quic, st.tcp = s.node.bestConns(s.remote)
 	// The connection of the session's own stream may be none of the best: that
 	// it is dead must be found out all the same.
-	for _, c := range []network.Conn{st.quic, st.tcp, s.stream.Conn()} {
+	st.relayed = nil
+	if s.carriers&onRelay != 0 {
+		st.relayed = s.node.relayedConn(s.remote, now)
+	}
+	for _, c := range []network.Conn{st.quic, st.tcp, st.relayed, s.stream.Conn()} {
 		if c != nil && !c.IsClosed() {
 			s.node.pings.touch(c, now)
 		}
@@ -232,6 +242,7 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 	s.link.standby.Store(by)
 	if full {
 		s.idleStreams(w, by, now)
+		s.leaveRelay(st, w, now)
 		s.forsake(st, now)
 	}
 	s.dialMissing(st, now)
@@ -318,7 +329,7 @@ func (s *session) standBy(st *pathState, now time.Time) *way {
 	for _, c := range []struct {
 		kind carrierSet
 		conn network.Conn
-	}{{onTCP, st.tcp}, {onQUIC, st.quic}} {
+	}{{onTCP, st.tcp}, {onQUIC, st.quic}, {onRelay, st.relayed}} {
 		if s.carriers&c.kind == 0 || c.conn == nil {
 			continue
 		}
@@ -342,16 +353,17 @@ func (s *session) standBy(st *pathState, now time.Time) *way {
 			best = old
 			continue
 		}
-		best = &way{kind: c.kind, stream: v, path: mesh.Path{
-			Carrier: mesh.Stream, Transport: transportName(c.kind), Remote: remoteOf(v.conn.RemoteMultiaddr()),
-		}}
+		best = &way{kind: c.kind, stream: v, path: pathOf(v.conn)}
 	}
 	return best
 }
 
 func transportName(kind carrierSet) string {
-	if kind == onTCP {
+	switch kind {
+	case onTCP:
 		return "tcp"
+	case onRelay:
+		return "relay"
 	}
 	return "quic"
 }
@@ -388,6 +400,8 @@ func (s *session) dialMissing(st *pathState, now time.Time) {
 		least, most, limit := upgradeMin, upgradeMax, handshakeTimeout
 		if now.Sub(r.had) < healFor {
 			least, most, limit = healMin, healMax, healDial
+		} else if st.relayed != nil && st.directly.IsZero() {
+			most = relayedMax
 		}
 		r.delay = min(max(2*r.delay, least), most)
 		r.after = now.Add(r.delay)

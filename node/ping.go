@@ -208,7 +208,7 @@ func (g *pinging) once(c network.Conn) error {
 	if g.stream == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
 		defer cancel()
-		st, err := c.NewStream(ctx)
+		st, err := c.NewStream(overRelay(ctx))
 		if err != nil {
 			return fmt.Errorf("ping stream: %w", err)
 		}

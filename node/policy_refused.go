@@ -59,7 +59,7 @@ func (n *Node) tellRefused(p peer.ID) {
 	}
 	for _, a := range slices.Concat(n.whereabouts.of(p), n.host.Peerstore().Addrs(p)) {
 		bare, _ := peer.SplitAddr(a)
-		if bare == nil || kindOf(bare) == 0 {
+		if bare == nil || kindOf(bare) == 0 && !isCircuit(bare) {
 			continue
 		}
 		if why := n.gate.judge(p, bare, Outbound); why != nil {

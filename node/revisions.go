@@ -149,7 +149,7 @@ func (n *Node) use(d *Descriptor) {
 	if err != nil {
 		n.log.Warn("the bootstraps of the descriptor are of no use", "err", err) // it was checked
 	}
-	n.startFrom(infos)
+	n.startFrom(append(infos, n.useRelays(d)...))
 }
 
 // spread decides with whom to compare revisions: with who has been met, with

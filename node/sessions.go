@@ -119,7 +119,7 @@ func (n *Node) roomStream(ctx context.Context, id peer.ID) (network.Stream, erro
 		}
 		return st, nil
 	}
-	return n.host.NewStream(ctx, id, roomProtocol)
+	return n.host.NewStream(overRelay(ctx), id, roomProtocol)
 }
 
 // whileAnswers asks over c until ctx ends, and calls deaf where no answer comes,
@@ -159,7 +159,7 @@ func (n *Node) openError(step string, err error) error {
 func (n *Node) learn(id peer.ID, addrs []mesh.Addr) {
 	var good []ma.Multiaddr
 	for _, a := range addrs[:min(len(addrs), mesh.MaxAddrs)] {
-		m, err := parseAddr(string(a))
+		m, err := parseWhere(string(a))
 		if err != nil {
 			n.log.Debug("address of a peer left out", "peer", mesh.PeerID(id), "err", err)
 			continue
@@ -189,8 +189,9 @@ func (n *Node) connect(ctx context.Context, id peer.ID) error {
 	}
 	// A new session must not begin on a connection that is dead, nor wait for
 	// libp2p's back-off: who opens sessions has one of his own.
-	n.closeDead(id, onQUIC|onTCP, forsakeAfter, time.Now())
+	n.closeDead(id, onQUIC|onTCP|onRelay, forsakeAfter, time.Now())
 	n.swarm.Backoff().Clear(id)
+	ctx = overRelay(ctx)
 	if n.host.Network().Connectedness(id) == network.Connected && !n.reaches(id, time.Now()) {
 		n.dialAnew(ctx, id)
 	}

@@ -158,7 +158,7 @@ func (s *session) dialStream(kind carrierSet, c network.Conn) error {
 	defer s.link.opening.Store(nil)
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
 	defer cancel()
-	st, err := c.NewStream(ctx)
+	st, err := c.NewStream(overRelay(ctx)) // c has been chosen
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -197,9 +197,9 @@ func (n *Node) serveVoice(st network.Stream) {
 		_ = st.Reset()
 		return
 	}
-	kind := kindOf(st.Conn().RemoteMultiaddr())
+	kind := connKind(st.Conn())
 	s := n.sessionOf(binary.BigEndian.Uint32(head[:]))
-	if s == nil || s.remote != remote || s.initiator || s.carriers&kind&(onQUIC|onTCP) == 0 {
+	if s == nil || s.remote != remote || s.initiator || s.carriers&kind&(onQUIC|onTCP|onRelay) == 0 {
 		_ = st.Reset()
 		return
 	}

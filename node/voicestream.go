@@ -53,7 +53,7 @@ var (
 // voiceStream is one stream that carries a session's packets.
 type voiceStream struct {
 	session *session
-	kind    carrierSet // onQUIC or onTCP
+	kind    carrierSet // onQUIC, onTCP or onRelay
 	conn    network.Conn
 	stream  network.Stream
 	secure  net.Conn

@@ -97,6 +97,10 @@ func (n *Node) startWatch() error {
 				if now.Sub(rushed) < moveFor {
 					n.tendOthers(now)
 				}
+				if n.addrsChanged.Swap(false) {
+					_ = look.Emit(event.EvtAutoRelayAddrsUpdated{})
+					stale = true
+				}
 				if stale && now.Sub(fired) >= refireAfter {
 					n.booted.fire()
 					stale, fired = false, now

@@ -41,6 +41,7 @@ const (
 	refusesDatagram = 1 << iota
 	refusesQUIC
 	refusesTCP
+	refusesRelay
 )
 
 var (

@@ -185,6 +185,7 @@ type Carrier string
 const (
 	Datagram Carrier = "datagram"
 	Stream   Carrier = "stream"
+	Relayed  Carrier = "relay" // a stream through a relay that the network names
 )
 
 // Path is how one node reaches another.
