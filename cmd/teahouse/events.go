@@ -182,15 +182,6 @@ type descriptorEvent struct {
 	Expires  string `json:"expires"`
 }
 
-// descriptorEvent: the node goes by a newer descriptor of its network, which a
-// command of this home has signed or joined, or another node has given.
-type descriptorEvent struct {
-	head
-	Network  string `json:"network"`
-	Revision uint64 `json:"revision"`
-	Expires  string `json:"expires"`
-}
-
 // replyEvent answers a verb that came in on standard input.
 type replyEvent struct {
 	head

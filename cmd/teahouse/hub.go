@@ -82,8 +82,6 @@ func (h *hub) remember(e event, l line) {
 		keep("deaf", e.On)
 	case descriptorEvent:
 		keep("descriptor", true)
-	case descriptorEvent:
-		keep("descriptor", true)
 	case memberEvent:
 		keep("member "+e.Member, e.State != "out")
 		if e.State == "changed" { // for a late view they are there, not changed
