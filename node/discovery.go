@@ -29,6 +29,7 @@ const (
 	bootTimeout  = 10 * time.Second
 	bootMin      = time.Second
 	bootMax      = time.Minute
+	bootDoubt    = 10 * time.Second
 )
 
 // newDHT makes the network's own Kademlia DHT: provider records alone, always
@@ -158,10 +159,17 @@ func (n *Node) within(ctx context.Context) (context.Context, context.CancelFunc)
 const bootstrapTag = "bootstrap"
 
 // keepBootstrapping stays connected to one peer to start from until ctx ends,
-// with back-off while it is out of reach.
-func (n *Node) keepBootstrapping(ctx context.Context, info peer.AddrInfo) {
+// with back-off while it is out of reach. Connections that are doubtful are
+// asked whether they live for a while.
+func (n *Node) keepBootstrapping(ctx context.Context, info peer.AddrInfo, doubtful bool) {
 	delay := bootMin
+	begun := time.Now()
 	for {
+		if doubtful && time.Since(begun) < bootDoubt {
+			for _, c := range n.host.Network().ConnsToPeer(info.ID) {
+				n.pings.touch(c, time.Now())
+			}
+		}
 		if n.reaches(info.ID, time.Now()) {
 			delay = bootMin
 		} else {

@@ -153,8 +153,7 @@ func TestRevisionMovesBootstrap(t *testing.T) {
 		old := c.node(t, c.first)
 		c.first = c.revise(t, func(d *Descriptor) { d.Bootstraps = []NamedNode{named(t, old)} })
 		a, b := c.node(t, c.first), c.node(t, c.first)
-		p := openPairOn(t, a, b)
-		_ = p
+		openPair(t, a, b) // as members of a room are
 		time.Sleep(5 * time.Second)
 		if !a.connected(old) || !b.connected(old) {
 			t.Fatal("nobody starts from the bootstrap of the descriptor")
@@ -179,11 +178,35 @@ func TestRevisionMovesBootstrap(t *testing.T) {
 	})
 }
 
-// openPairOn connects two nodes by a session, as members of a room are.
-func openPairOn(t *testing.T, a, b *Node) mesh.Session {
-	t.Helper()
-	p := openPair(t, a, b)
-	return p.a
+// A bootstrap that comes back at another address, with the same key, is reached
+// there at once, though libp2p takes the old connection for alive.
+func TestRevisionMovesSameBootstrap(t *testing.T) {
+	meshtest.Bubble(t, func(t *testing.T) {
+		c := newCommune(t)
+		cfg := c.config(t, c.first)
+		old := startNode(t, cfg)
+		c.first = c.revise(t, func(d *Descriptor) { d.Bootstraps = []NamedNode{named(t, old)} })
+		a := c.node(t, c.first)
+		time.Sleep(5 * time.Second)
+		c.internet.mu.Lock()
+		all := func([]byte) bool { return true } // killed, without a goodbye
+		c.conns[0].drop.Store(&all)
+		c.internet.mu.Unlock()
+		again := c.config(t, c.first)
+		again.HostKey = cfg.HostKey
+		next := startNode(t, again)
+		if err := a.Offer(c.revise(t, func(d *Descriptor) { d.Bootstraps = []NamedNode{named(t, next)} })); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(8 * time.Second)
+		found := false
+		for _, conn := range a.host.Network().ConnsToPeer(next.host.ID()) {
+			found = found || slices.ContainsFunc(next.host.Addrs(), conn.RemoteMultiaddr().Equal)
+		}
+		if !found {
+			t.Error("not connected with the new address")
+		}
+	})
 }
 
 // With who was revoked no packet is exchanged from then on, whoever begins.

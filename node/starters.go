@@ -47,6 +47,9 @@ func (n *Node) startFrom(named []peer.AddrInfo) {
 			n.host.ConnManager().Unprotect(id, bootstrapTag)
 		}
 	}
+	// Who is named anew, while we run, may have moved: a connection that we have
+	// may be dead, which libp2p finds out after half a minute.
+	doubtful := s.running != nil
 	if s.running == nil {
 		s.running = make(map[peer.ID]*starter)
 	}
@@ -56,7 +59,7 @@ func (n *Node) startFrom(named []peer.AddrInfo) {
 		}
 		ctx, cancel := context.WithCancel(n.ctx)
 		s.running[id] = &starter{addrs, cancel}
-		if !n.goTracked(func() { n.keepBootstrapping(ctx, peer.AddrInfo{ID: id, Addrs: addrs}) }) {
+		if !n.goTracked(func() { n.keepBootstrapping(ctx, peer.AddrInfo{ID: id, Addrs: addrs}, doubtful) }) {
 			cancel()
 		}
 	}

@@ -76,6 +76,30 @@ func listenAsNamed(d *node.Descriptor, self mesh.PeerID) []string {
 	return out
 }
 
+// networkRules are the network's layer of the policy, if it has one: it narrows
+// what the home and the command line allow. A newer descriptor's rules hold
+// from the next start on.
+func (h *house) networkRules() ([]node.Rules, error) {
+	if h.community == nil || h.community.Policy == "" {
+		return nil, nil
+	}
+	rules, err := parseNetworkPolicy(h.community.Policy)
+	if err != nil {
+		return nil, wrap(err, exitOther, "policy", "the policy of the network %q, %v: nothing was sent; ask its founder to sign another, or get a newer version of teahouse", h.community.Name, err)
+	}
+	return []node.Rules{rules}, nil
+}
+
+// parseNetworkPolicy reads a policy that a descriptor has, or is to have.
+func parseNetworkPolicy(text string) (node.Rules, error) {
+	rules, db, err := parsePolicy([]byte(text))
+	if err == nil && db != "" {
+		err = errors.New("which names a database of countries: that is for each home to choose")
+	}
+	rules.Source = "the network's policy"
+	return rules, err
+}
+
 // lookAgain is how often a node looks whether a command has changed its
 // network's descriptor.
 const lookAgain = time.Second

@@ -98,7 +98,11 @@ func (t *talk) run() (err error) {
 	if t.house, err = openHouse(t.home, t.network.Network, t.hub, a.screen, log, a.stop); err != nil {
 		return err
 	}
-	if t.house.policy, err = loadPolicy(t.house.dirs, &t.network.policyFlags); err != nil {
+	rules, err := t.house.networkRules()
+	if err == nil {
+		t.house.policy, err = loadPolicy(t.house.dirs, &t.network.policyFlags, rules...)
+	}
+	if err != nil {
 		t.house.close()
 		return err
 	}

@@ -37,7 +37,7 @@ type networkCreateCmd struct {
 	Name      string        `arg:"" help:"Name of the network, as its members will type it."`
 	Bootstrap []string      `placeholder:"ADDR" sep:"none" help:"Where members find a node to start from: an IP address of this machine, with :PORT if it is not 7654, or a multiaddr; another machine's with /p2p/. May be repeated (default: the addresses of this machine)."`
 	Valid     time.Duration `placeholder:"D" default:"8760h" help:"For how long the descriptor holds, such as 720h."`
-	Policy    string        `placeholder:"FILE" help:"Defaults for all members, as in policy.toml."`
+	Policy    string        `placeholder:"FILE" help:"Rules for all members, as in policy.toml: they narrow what each allows."`
 	homeFlags
 	passphraseFlags
 	jsonFlag

@@ -79,7 +79,7 @@ type networkReviseCmd struct {
 	Bootstrap []string      `placeholder:"ADDR" sep:"none" help:"Name a node to start from, as in network create; all addresses of a node that is named already are replaced. May be repeated."`
 	Drop      []string      `placeholder:"PEER" sep:"none" help:"Do not name a node as a bootstrap any more: its peer id. May be repeated."`
 	Valid     time.Duration `placeholder:"D" help:"Let the descriptor hold for D from now on, such as 8760h."`
-	Policy    string        `placeholder:"FILE" help:"Defaults for all members, as in policy.toml; none for none."`
+	Policy    string        `placeholder:"FILE" help:"Rules for all members, as in policy.toml: they narrow what each allows; none for none."`
 	rootFlags
 }
 

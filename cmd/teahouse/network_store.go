@@ -259,6 +259,9 @@ func readPolicyText(path string) (string, error) {
 	if len(text) > node.MaxPolicy || !utf8.Valid(text) {
 		return "", usage("--policy %s is no text of at most %d bytes", path, node.MaxPolicy)
 	}
+	if _, err := parseNetworkPolicy(string(text)); err != nil {
+		return "", usage("--policy %s, %v", path, err)
+	}
 	return string(text), nil
 }
 

@@ -311,9 +311,9 @@ func (f *policyFlags) rules() (node.Rules, error) {
 	return rules, nil
 }
 
-// loadPolicy is the policy of a home and a command line. It reads and touches
-// nothing else.
-func loadPolicy(d home.Dirs, f *policyFlags) (*node.Policy, error) {
+// loadPolicy is the policy of a home and a command line, and of more layers if
+// there are any. It reads and touches nothing else.
+func loadPolicy(d home.Dirs, f *policyFlags, more ...node.Rules) (*node.Policy, error) {
 	file, db, err := readPolicy(d)
 	if err != nil {
 		return nil, err
@@ -330,7 +330,7 @@ func loadPolicy(d home.Dirs, f *policyFlags) (*node.Policy, error) {
 	if err != nil {
 		return nil, wrap(err, exitOther, "policy", "%s: %v: get the database again, or leave it and the rules about countries out", place, err)
 	}
-	p, err := node.NewPolicy(country, file, flags)
+	p, err := node.NewPolicy(country, append([]node.Rules{file, flags}, more...)...)
 	if errors.Is(err, node.ErrNoCountries) {
 		return nil, wrap(err, exitOther, "policy", `%v: name one with --country-db FILE.mmdb or country_db = "FILE.mmdb" in %s`, err, filepath.Join(d.Config, policyName))
 	}
