@@ -11,7 +11,8 @@ const (
 	quietBelow  = 0.03              // of the speech level: -30 dB
 	quietEver   = 0.01              // RMS above which nothing is quiet
 	sampleMost  = 1.5               // nothing louder than this leaves
-	plcStep     = Rate * 25 / 10000 // libopus makes up multiples of 2.5 ms
+	plcStep     = Rate * 25 / 10000 // libopus makes up multiples of 2.5 ms,
+	plcLeast    = Rate / 100        // and does so best from 10 ms on
 )
 
 // voiceLevel follows how loud the voice and the silence between words are.
@@ -83,13 +84,21 @@ func (r *Receiver) conceal(n int) {
 	r.voiced, r.active = true, true
 }
 
-// plc fills work with n samples of Opus' own concealment.
+// plc fills work with n samples of Opus' own concealment. SILK makes 10 ms of it
+// whatever it is asked for, so what is left of them is kept for what follows.
 func (r *Receiver) plc(n int) bool {
-	whole := (n + plcStep - 1) / plcStep * plcStep
-	if r.dec.DecodePLC(r.work[:2*whole]) != nil {
+	have := copy(r.work[:2*n], r.ahead) / 2
+	r.ahead = r.ahead[:copy(r.ahead, r.ahead[2*have:])]
+	if have == n {
+		return true
+	}
+	whole := max((n-have+plcStep-1)/plcStep*plcStep, plcLeast)
+	made := r.work[2*have : 2*(have+whole)]
+	if r.dec.DecodePLC(made) != nil {
 		return false
 	}
-	sanitise(r.work[:2*whole])
+	sanitise(made)
+	r.ahead = append(r.ahead[:0], r.work[2*n:2*(have+whole)]...)
 	return true
 }
 
@@ -180,6 +189,10 @@ func (r *Receiver) freshen() {
 	if r.stale {
 		r.plc(MaxFrame / 3)
 		r.stale = false
+	}
+	if len(r.ahead) > 0 {
+		r.breakOff() // the decoder goes on where that ends
+		r.ahead = r.ahead[:0]
 	}
 }
 

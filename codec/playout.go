@@ -1,7 +1,7 @@
 package codec
 
 const (
-	chunk    = 480  // samples made up at a time, so that a late frame is not missed by much
+	chunk    = 480  // samples made up at a time, at most
 	lateMost = 60e6 // ns that a spurt may begin late rather than lose its first frames
 	lateKeep = 2    // a frame of which more than 1/2 of what was made up is left out is late
 )
@@ -20,15 +20,12 @@ func (r *Receiver) produce() {
 			r.state = idle
 			return
 		}
-		r.bridge(chunk)
+		r.bridge(r.piece())
 		return
 	}
 	gap := f.media - r.pos
 	lost := int64(f.counter - r.intake.next)
 	switch {
-	case gap <= -int64(f.info.samples): // its turn has passed altogether
-		r.settleBefore(f.counter)
-		r.missLate()
 	case gap <= 0:
 		r.settleBefore(f.counter)
 		r.play(f, int(-gap))
@@ -37,17 +34,21 @@ func (r *Receiver) produce() {
 		// last frame did not say so or was lost.
 		r.endSpurt()
 	case lost == 0: // the sender's microphone stumbled
-		r.bridge(min(chunk, int(gap)))
+		r.bridge(min(r.piece(), int(gap)))
 	case f.info.fec && !r.lastCELT && gap == int64(f.info.samples):
 		r.playCopy(f)
 	default:
-		n := min(chunk, int(gap))
+		n := min(r.piece(), int(gap))
 		if copied := int64(f.info.samples); f.info.fec && gap > copied {
 			n = min(n, int(gap-copied)) // stop where the copy begins
 		}
 		r.bridge(n)
 	}
 }
+
+// piece is how many samples are made up at a time: what this Pull needs, so that
+// a frame that comes before the next is not missed by more than that.
+func (r *Receiver) piece() int { return max(min(r.blockSize, chunk), joinLength) }
 
 // produceIdle begins a spurt, once its first frame has waited for the target
 // delay; until then it rests. It begins at the start of a Pull, unless frames do
@@ -113,7 +114,7 @@ func (r *Receiver) playCopy(f *slot) {
 	}
 	r.freshen()
 	if r.dec.DecodeFEC(out, f.opus[:f.length]) != nil {
-		r.bridge(min(chunk, n))
+		r.bridge(min(r.piece(), n))
 		return
 	}
 	r.settleBefore(f.counter - 1)
@@ -159,12 +160,17 @@ func (r *Receiver) play(f *slot, overlap int) {
 
 // playLate plays f where overlap samples have been made up in its place. They
 // are left out of it, so that the delay stays; but if the delay has to grow soon,
-// then here by as much as it has to: what was made up is heard beside f.
+// then here by as much as it has to: what was made up is heard beside f. If
+// nothing is left of it its turn has passed altogether.
 func (r *Receiver) playLate(f *slot, overlap int) {
 	n := f.info.samples
 	keep := 0
 	if grow, urgent := r.wantsGrowth(r.slackOf(f.media+int64(n), n, overlap)); urgent {
 		keep = min(grow, overlap)
+	}
+	if overlap-keep >= n {
+		r.missLate()
+		return
 	}
 	if keep > 0 {
 		r.breakOff() // what was made up fades out beneath f

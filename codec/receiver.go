@@ -58,6 +58,7 @@ type Receiver struct {
 	voice  voiceLevel
 	dec    *Decoder
 	work   []float32 // one decoded frame, stereo
+	ahead  []float32 // concealment that is made already
 	ending []float32 // of a stream that broke off: fades beneath what comes next
 
 	// Where playout stands.
@@ -121,6 +122,7 @@ func NewReceiver(c ReceiverConfig) *Receiver {
 		minTarget: int64(minTarget),
 		maxTarget: int64(maxTarget),
 		work:      make([]float32, 2*MaxFrame),
+		ahead:     make([]float32, 0, 2*plcLeast),
 		ending:    make([]float32, 0, 2*joinLength),
 	}
 	r.pulls.catchesUp = c.CatchesUp
@@ -163,6 +165,7 @@ func (r *Receiver) restart() {
 	r.stats.Skipped += r.intake.reset()
 	r.stats.Resets++
 	r.breakOff()
+	r.ahead = r.ahead[:0]
 	r.state = idle
 	r.excess, r.hurry = 0, false
 }

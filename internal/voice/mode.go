@@ -14,7 +14,8 @@ import (
 type Mode int32
 
 const (
-	// Standard: packets of one length flow while unmuted; a gate that is shut
+	// Standard: packets of one length flow while unmuted, or on few links that
+	// are short and clean twice as many shorter ones; a gate that is shut
 	// by itself sends encoded silence. That somebody is muted, or lets the key
 	// of push to talk go, is seen.
 	Standard Mode = iota
