@@ -2,10 +2,12 @@
 //
 //	block of 10 ms -> high-pass -> echo cancel -> noise suppress -> gain -> block
 //
-// Echo and noise are the work of a library behind the interface engine:
-// WebRTC's audio processing module (webrtc.cc) or speexdsp (speex.c). High-pass
-// (highpass.go) and gain (gain.go) are Go. What the speaker plays is brought
-// to the microphone's clock before it is cancelled (clock.go, reference.go).
+// Echo is taken away by a filter of our own (canceller.go), and noise by a
+// library behind the interface engine: WebRTC's audio processing module
+// (webrtc.cc) or speexdsp (speex.c), either of which can cancel echo as well.
+// High-pass (highpass.go) and gain (gain.go) are Go. What the speaker plays is
+// brought to the microphone's clock before it is cancelled (clock.go,
+// reference.go).
 //
 // The whole is a function of sound and time stamps: it starts no goroutine,
 // reads no clock, and allocates nothing per block.
@@ -23,20 +25,24 @@ import (
 // Config says what is done to the sound.
 type Config struct {
 	Stages Stages
-	Engine Engine // for echo and noise
+	Engine Engine
 }
 
-// Engine is the library that cancels echo and suppresses noise.
+// Engine is what cancels echo and suppresses noise.
 type Engine int
 
 const (
-	// Best is WebRTC's module where this build has it, else Speex.
+	// Best cancels echo with our own filter, which takes it away almost
+	// entirely, keeps the near voice while both speak, and bears clocks that
+	// drift; it suppresses noise with WebRTC's module where this build has it,
+	// else with speexdsp.
 	Best Engine = iota
-	// WebRTC takes echo away almost entirely, at some cost to the near voice
-	// while both speak, and bears clocks that drift.
+	// WebRTC does both with WebRTC's module: it finds an echo also where a
+	// device is wrong about its latency by more than 190 ms, and takes more of
+	// the near voice while both speak.
 	WebRTC
-	// Speex keeps more of the near voice while both speak, and leaves more of
-	// the echo: for a microphone and a speaker of one device, on one clock.
+	// Speex does both with speexdsp: it leaves more of the echo, and much of
+	// it where microphone and speaker are on two clocks.
 	Speex
 )
 
@@ -57,11 +63,12 @@ type Processor struct {
 	reference *reference
 
 	// Owned by the capture goroutine.
-	engine engine // nil: neither echo nor noise is asked for
-	high   highPass
-	gain   gain
-	far    block
-	near   block
+	echo  engine // nil: not asked for, or the work of noise
+	noise engine // nil: not asked for
+	high  highPass
+	gain  gain
+	far   block
+	near  block
 
 	failures atomic.Uint64
 	gainBits atomic.Uint64 // float64 bits, dB
@@ -86,23 +93,43 @@ func New(cfg Config) (*Processor, error) {
 	if cfg.Stages.Echo {
 		p.reference = newReference()
 	}
-	var err error
-	if p.engine, err = p.newEngine(); err != nil {
+	err := p.newEngines()
+	if err != nil {
 		return nil, fmt.Errorf("sound processing: %w", err)
 	}
 	return p, nil
 }
 
-func (p *Processor) newEngine() (engine, error) {
+// newEngines sets up what the stages need, in place of what was there before.
+func (p *Processor) newEngines() (err error) {
 	s := p.cfg.Stages
+	ours := s.Echo && p.cfg.Engine == Best
+	library := engine(nil)
 	switch {
-	case !s.Echo && !s.Noise:
-		return nil, nil
+	case !s.Noise && (!s.Echo || ours):
 	case p.cfg.Engine == Speex, p.cfg.Engine == Best && !haveWebRTC:
-		return newSpeex(s.Echo, s.Noise)
+		library, err = newSpeex(s.Echo && !ours, s.Noise)
 	default:
-		return newWebRTC(s.Echo, s.Noise)
+		library, err = newWebRTC(s.Echo && !ours, s.Noise)
 	}
+	if err != nil {
+		return err
+	}
+	p.closeEngines()
+	p.noise = library
+	if ours {
+		p.echo = newCanceller()
+	}
+	return nil
+}
+
+func (p *Processor) closeEngines() {
+	for _, e := range []engine{p.echo, p.noise} {
+		if e != nil {
+			e.close()
+		}
+	}
+	p.echo, p.noise = nil, nil
 }
 
 // Play takes a stereo block, len = 2 × audio.BlockFrames, that is on its way to
@@ -127,32 +154,31 @@ func (p *Processor) Process(mono []float32, at time.Time) {
 		sound[i] = max(-1, min(finite(x), 1))
 	}
 	p.high.process(sound)
-	if p.engine != nil {
-		p.runEngine(sound, at)
-	}
+	p.runEngines(sound, at)
 	if p.cfg.Stages.Gain {
 		p.gain.process(sound)
 		p.gainBits.Store(math.Float64bits(p.gain.db))
 	}
 }
 
-// runEngine cancels echo and suppresses noise. If the engine fails, the sound
-// is passed on as it is, and the engine begins anew.
-func (p *Processor) runEngine(sound *block, at time.Time) {
+// runEngines cancels echo and suppresses noise. If an engine fails, the sound
+// is passed on as it is, and the engines begin anew.
+func (p *Processor) runEngines(sound *block, at time.Time) {
 	if p.reference != nil {
 		p.reference.heard(&p.far, at)
 	}
 	p.near = *sound
-	err := p.engine.process(&p.far, &p.near)
-	if err == nil && sane(&p.near) {
-		*sound = p.near
-		return
+	for _, e := range [...]engine{p.echo, p.noise} {
+		if e == nil {
+			continue
+		}
+		if err := e.process(&p.far, &p.near); err != nil || !sane(&p.near) {
+			p.failures.Add(1)
+			_ = p.newEngines() // those there are go on where new ones cannot be had
+			return
+		}
 	}
-	p.failures.Add(1)
-	if fresh, err := p.newEngine(); err == nil {
-		p.engine.close()
-		p.engine = fresh
-	}
+	*sound = p.near
 }
 
 // sane tells whether b is sound; it brings it within -1..1.
@@ -172,8 +198,10 @@ func sane(b *block) bool {
 // with a click (TestDelay).
 func (p *Processor) Delay() time.Duration {
 	var d time.Duration
-	if p.engine != nil {
-		d += p.engine.delay()
+	for _, e := range [...]engine{p.echo, p.noise} {
+		if e != nil {
+			d += e.delay()
+		}
 	}
 	if p.cfg.Stages.Gain {
 		d += audio.LimiterDelay
@@ -190,11 +218,8 @@ func (p *Processor) Stats() Stats {
 	return s
 }
 
-// Close gives back what the engine holds. It is idempotent.
+// Close gives back what the engines hold. It is idempotent.
 func (p *Processor) Close() error {
-	if p.engine != nil {
-		p.engine.close()
-		p.engine = nil
-	}
+	p.closeEngines()
 	return nil
 }

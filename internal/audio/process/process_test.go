@@ -12,7 +12,7 @@ import (
 
 // each runs f with every engine that this build has, and every set of stages.
 func each(t *testing.T, f func(t *testing.T, cfg Config)) {
-	for _, engine := range []Engine{WebRTC, Speex} {
+	for _, engine := range []Engine{Best, WebRTC, Speex} {
 		for _, stages := range []Stages{
 			{}, {Echo: true}, {Noise: true}, {Gain: true}, {Echo: true, Noise: true}, All(),
 		} {
@@ -164,32 +164,87 @@ func TestParseStages(t *testing.T) {
 	}
 }
 
+// BenchmarkProcess is of whole processors, far talk and a near voice at once.
 func BenchmarkProcess(b *testing.B) {
-	speech := atLevel(prompt(b, "demo-congrats")[:10*audio.Rate], -20)
-	far := prompt(b, "demo-instruct")
-	for _, engine := range []Engine{WebRTC, Speex} {
+	for _, engine := range []Engine{Best, WebRTC, Speex} {
 		for _, stages := range []Stages{{Echo: true}, {Noise: true}, {Gain: true}, {Echo: true, Noise: true}, All()} {
 			b.Run(engine.String()+"/"+stages.String(), func(b *testing.B) {
 				p := newProcessor(b, Config{Stages: stages, Engine: engine})
-				stereo, mono := make([]float32, 2*audio.BlockFrames), make([]float32, audio.BlockFrames)
+				stereo := make([]float32, 2*audio.BlockFrames)
 				at := start
-				before := cpu()
-				for i := range b.N {
-					from := i % (len(speech)/audio.BlockFrames - 1) * audio.BlockFrames
-					for j := range mono {
-						mono[j] = speech[from+j] + far[from+j]/4
-						stereo[2*j], stereo[2*j+1] = far[from+j], far[from+j]
+				blocks(b, func(far, near *block) {
+					for j, x := range far {
+						stereo[2*j], stereo[2*j+1] = x, x
 					}
 					p.Play(stereo, at.Add(30*time.Millisecond))
-					p.Process(mono, at)
+					p.Process(near[:], at)
 					at = at.Add(audio.BlockDuration)
-				}
-				// Of a core, at 100 blocks a second; on a busy machine the
-				// time by the clock says little.
-				b.ReportMetric(100*100*(cpu()-before).Seconds()/float64(b.N), "%core")
+				})
 			})
 		}
 	}
+}
+
+// BenchmarkStage is of each stage on its own.
+func BenchmarkStage(b *testing.B) {
+	b.Run("reference", func(b *testing.B) {
+		r := newReference()
+		stereo := make([]float32, 2*audio.BlockFrames)
+		at := start
+		blocks(b, func(far, _ *block) {
+			r.play(stereo, at.Add(30*time.Millisecond))
+			r.heard(far, at)
+			at = at.Add(audio.BlockDuration)
+		})
+	})
+	b.Run("high-pass", func(b *testing.B) {
+		h := newHighPass()
+		blocks(b, func(_, near *block) { h.process(near) })
+	})
+	b.Run("echo-filter", func(b *testing.B) {
+		f := newEchoFilter()
+		var echo block
+		blocks(b, func(far, near *block) { f.process(far, near, &echo) })
+	})
+	b.Run("echo-residual", func(b *testing.B) {
+		r := newResidual()
+		blocks(b, func(far, near *block) { r.process(near, far) })
+	})
+	for _, engine := range []Engine{WebRTC, Speex} {
+		b.Run("noise/"+engine.String(), func(b *testing.B) {
+			p := newProcessor(b, Config{Stages: Stages{Noise: true}, Engine: engine})
+			blocks(b, func(far, near *block) {
+				if err := p.noise.process(far, near); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
+	}
+	b.Run("gain", func(b *testing.B) {
+		var g gain
+		blocks(b, func(_, near *block) { g.process(near) })
+	})
+}
+
+// blocks gives f one block of far and near sound after the other.
+func blocks(b *testing.B, f func(far, near *block)) {
+	speech := atLevel(prompt(b, "demo-congrats")[:10*audio.Rate], -20)
+	talk := prompt(b, "demo-instruct")
+	before := cpu()
+	for i := range b.N {
+		from := i % (len(speech)/audio.BlockFrames - 1) * audio.BlockFrames
+		far := block(talk[from:])
+		near := block(speech[from:])
+		for j := range near {
+			near[j] += far[j] / 4
+		}
+		f(&far, &near)
+	}
+	// Of a core, at 100 blocks a second; on a busy machine the time by the
+	// clock says little.
+	spent := (cpu() - before).Seconds() / float64(b.N)
+	b.ReportMetric(100*100*spent, "%core")
+	b.ReportMetric(1e6*spent, "cpu-µs/block")
 }
 
 // cpu is the time that this process has spent on a processor.
