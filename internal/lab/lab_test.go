@@ -233,6 +233,9 @@ func TestMain(m *testing.M) {
 	case labChildInternet:
 		childMakesInternet()
 		return
+	case labChildPunch:
+		childPunches()
+		return
 	}
 	n, err := NewNet(context.Background(), Bridge)
 	if err == nil {
