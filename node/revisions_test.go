@@ -116,16 +116,17 @@ func TestRevisionsSpread(t *testing.T) {
 				if got := n.Descriptor().Revision; got != revision {
 					t.Errorf("node %d holds revision %d, want %d", i, got, revision)
 				}
-				count := 0
+				count, want := 0, 1
 				for _, r := range c.stored(n) {
 					if r == revision {
 						count++
 					}
 				}
-				if want := 1; slices.Contains(offered, n) {
+				if slices.Contains(offered, n) {
 					want = 0 // its owner has stored it
-				} else if count != want {
-					t.Errorf("node %d has stored revision %d %d times", i, revision, count)
+				}
+				if count != want {
+					t.Errorf("node %d has stored revision %d %d times, want %d", i, revision, count, want)
 				}
 			}
 		}
