@@ -59,8 +59,8 @@ func StartPulseOf(ctx context.Context, dir string, mic, speaker Sink, others ...
 			return nil, err
 		}
 	}
-	asound := "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
-	var script strings.Builder
+	var script, asound strings.Builder
+	asound.WriteString("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
 	fmt.Fprintf(&script, "load-module module-native-protocol-unix auth-anonymous=1 socket=%s\n", p.socket())
 	for _, sink := range append([]Sink{mic, speaker}, others...) {
 		fmt.Fprintf(&script, "load-module %s\n", strings.Join(sink.module(), " "))
@@ -69,12 +69,12 @@ func StartPulseOf(ctx context.Context, dir string, mic, speaker Sink, others ...
 			place += ".monitor"
 		}
 		if sink.Named {
-			asound += fmt.Sprintf("pcm.%s { type pulse device %q }\n", sink.Name, place)
+			fmt.Fprintf(&asound, "pcm.%s { type pulse device %q }\n", sink.Name, place)
 		}
 	}
 	fmt.Fprintf(&script, "set-default-source %s.monitor\nset-default-sink %s\n", mic.Name, speaker.Name)
 	for path, text := range map[string]string{
-		filepath.Join(dir, "home", ".asoundrc"): asound,
+		filepath.Join(dir, "home", ".asoundrc"): asound.String(),
 		// An idle sink takes the rate of its first stream, mostly 48 kHz, if that is the alternate one.
 		filepath.Join(config, "daemon.conf"): "alternate-sample-rate = 44100\n",
 	} {
@@ -190,6 +190,15 @@ func (p *Pulse) SetDefault(ctx context.Context, speaker, mic string) error {
 		return nil
 	}
 	return run(p.command(ctx, "pactl", "set-default-source", mic+".monitor"))
+}
+
+// Echo plays what comes out of a speaker into a microphone too, as a room does,
+// d later. (A null sink's own monitor would not do: it gives a sound up to 10 ms
+// before the server says that it is played, which no room can.)
+func (p *Pulse) Echo(ctx context.Context, speaker, mic string, d time.Duration) error {
+	// Its rate is not adjusted: the two have one clock.
+	return run(p.command(ctx, "pactl", "load-module", "module-loopback", "source="+speaker+".monitor", "sink="+mic,
+		fmt.Sprintf("latency_msec=%d", d.Milliseconds()), "adjust_time=0"))
 }
 
 // InUse tells whether something plays into a sink, or records from a source

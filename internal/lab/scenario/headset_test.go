@@ -3,9 +3,9 @@
 package scenario
 
 import (
-	"errors"
-	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,20 +39,61 @@ func (h *headset) used(t *testing.T, place string, most time.Duration) {
 	}
 }
 
-// sounds holds that a tone comes out of a sink.
-func (h *headset) sounds(t *testing.T, sink string, hz float64) {
+// friendTone is what the friend says, in Hz.
+const friendTone = 440
+
+// sounds holds that the friend comes out of a sink.
+func (h *headset) sounds(t *testing.T, sink string) {
 	t.Helper()
 	rec, err := h.pulse.Record(soon(t), sink+".monitor")
 	must(t, err)
 	time.Sleep(monitorDeaf + time.Second)
 	rec.Stop()
 	pcm, _ := rec.Samples()
-	level, part := lab.Heard(pcm[max(0, len(pcm)-lab.Rate):], hz, 0.1)
+	level, part := lab.Heard(pcm[max(0, len(pcm)-lab.Rate):], friendTone, 0.1)
 	t.Logf("%s: the tone at %.3f for %.0f %% of the time", sink, level, 100*part)
 	if part < 0.7 { // a server without the clock of a card stutters with the machine
 		t.Errorf("the talk is heard from %s for %.0f %% of the time, at %.3f", sink, 100*part, level)
 	}
 }
+
+// choose chooses a speaker, as a person does while they talk.
+func (h *headset) choose(t *testing.T, s *stage, speaker string) {
+	t.Helper()
+	out, err := exec.CommandContext(soon(t), s.program, "ctl", "device", "--home", h.who.home, "speaker", speaker).CombinedOutput()
+	if err != nil {
+		t.Fatalf("choose %s: %v: %s", speaker, err, out)
+	}
+}
+
+// sleeps stops the process for 3 s, and holds that the friend comes out of a
+// sink again within 2 s after it goes on.
+func (h *headset) sleeps(t *testing.T, sink string) (woken time.Time) {
+	t.Helper()
+	rec, err := h.pulse.Record(soon(t), sink+".monitor")
+	must(t, err)
+	defer rec.Stop()
+	must(t, h.who.Signal(syscall.SIGSTOP))
+	time.Sleep(max(3*time.Second, monitorDeaf+time.Second))
+	woken = time.Now()
+	must(t, h.who.Signal(syscall.SIGCONT))
+	time.Sleep(4 * time.Second)
+	rec.Stop()
+	pcm, begin := rec.Samples()
+	slept := woken.Sub(begin)
+	if _, part := lab.Heard(pcm[int((slept-time.Second).Seconds()*lab.Rate):int(slept.Seconds()*lab.Rate)], friendTone, 0.1); part > 0.2 {
+		t.Errorf("who sleeps plays for %.0f %% of the time: the test tests nothing", 100*part)
+	}
+	at, ok := firstHeard(pcm, friendTone, slept, duration(pcm))
+	if took := at - slept; !ok || took > 2*time.Second {
+		t.Errorf("%s is heard %v after the sleep, %v", sink, took, ok)
+	} else {
+		t.Logf("%s: heard %v after the sleep", sink, took.Round(10*time.Millisecond))
+	}
+	return woken
+}
+
+func duration(pcm []float32) time.Duration { return time.Duration(len(pcm)) * time.Second / lab.Rate }
 
 // monitorDeaf is how long a recorder of a null sink's monitor hears nothing at
 // first (LIBRARIES), which is the sound server's affair.
@@ -72,17 +113,9 @@ func (h *headset) tone(t *testing.T, dir, sink string, hz float64) {
 // what else there is within 2 s, and by the headset again once that is back;
 // with nothing else there, it is silent meanwhile.
 func TestHeadsetUnplugged(t *testing.T) {
-	s := newSoundStage(t)
-	pulse, err := lab.StartPulse(soon(t), filepath.Join(s.dir, "pulse"), "mic", "spk")
-	if errors.Is(err, lab.ErrNoPulse) && os.Getenv("CI") == "" {
-		t.Skip(err)
-	}
-	must(t, err)
-	t.Cleanup(pulse.Close)
-	ctx := soon(t)
-	must(t, pulse.Plug(ctx, "inner", true))
-	must(t, pulse.Plug(ctx, "mic2", false))
-	must(t, pulse.SetDefault(ctx, "spk", "mic"))
+	s, pulse := sounding(t, lab.Sink{Name: "mic"}, lab.Sink{Name: "spk", Speaker: true},
+		lab.Sink{Name: "inner", Speaker: true, Named: true}, lab.Sink{Name: "mic2"})
+	ctx := within(t, 2*patience)
 	s.bootstrap(t, nil)
 	h := &headset{pulse: pulse}
 	h.friend = s.join(t, nil, "friend", "tone:440", "record")
@@ -93,12 +126,19 @@ func TestHeadsetUnplugged(t *testing.T) {
 	h.tone(t, s.dir, "mic2", 770)
 	h.friend.hears(t, h.who.member(t))
 	h.used(t, "spk", patience)
-	h.sounds(t, "spk", 440)
+	h.sounds(t, "spk")
+
+	// Another speaker is chosen by name, and the default one again.
+	h.choose(t, s, "inner")
+	h.used(t, "inner", 2*time.Second)
+	h.sounds(t, "inner")
+	h.choose(t, s, "default")
+	h.used(t, "spk", 2*time.Second)
 
 	// The headset's speaker goes, and there is another one.
 	must(t, pulse.Unplug(ctx, "spk"))
 	h.used(t, "inner", 2*time.Second)
-	h.sounds(t, "inner", 440)
+	h.sounds(t, "inner")
 	// Its microphone goes, and there is another one.
 	gone := time.Now()
 	must(t, pulse.Unplug(ctx, "mic"))
@@ -117,8 +157,10 @@ func TestHeadsetUnplugged(t *testing.T) {
 	h.tone(t, s.dir, "mic", 550)
 	h.used(t, "spk", 2*time.Second)
 	h.used(t, "mic.monitor", 2*time.Second)
-	h.sounds(t, "spk", 440)
+	h.sounds(t, "spk")
 
+	// The machine sleeps.
+	woken := h.sleeps(t, "spk")
 	end := time.Now()
 	if h.who.Ended() || h.friend.Ended() {
 		t.Fatal("somebody has ended")
@@ -135,7 +177,8 @@ func TestHeadsetUnplugged(t *testing.T) {
 	}{
 		{"the headset's microphone", 550, begun, gone, patience},
 		{"the other microphone", 770, gone, bare, 2*time.Second + monitorDeaf},
-		{"the headset's microphone again", 550, back, end, 2*time.Second + monitorDeaf},
+		{"the headset's microphone again", 550, back, woken, 2*time.Second + monitorDeaf},
+		{"the headset's microphone after the sleep", 550, woken, end, 2 * time.Second},
 	} {
 		at, ok := firstHeard(pcm, m.hz, m.from.Sub(begun), m.to.Sub(begun))
 		if !ok {
