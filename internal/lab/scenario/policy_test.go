@@ -111,7 +111,7 @@ func TestPolicyForbidsPaths(t *testing.T) {
 		t.Logf("%s: %s", g.name, told.Text("message"))
 	}
 	time.Sleep(5 * time.Second) // he goes on knocking
-	e.leaves(t) // before the others: where no program is, the kernel answers whoever knocks
+	e.leaves(t)                 // before the others: where no program is, the kernel answers whoever knocks
 	for _, g := range all {
 		g.leaves(t)
 	}
