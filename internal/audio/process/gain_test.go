@@ -37,6 +37,27 @@ func TestGain(t *testing.T) {
 	}
 }
 
+// TestGainOfAll: the same where echo and noise are on as well, and the other
+// end talks now and then.
+func TestGainOfAll(t *testing.T) {
+	speech := prompt(t, "demo-congrats")[:25*audio.Rate]
+	for _, level := range []float64{-40, -25, -10} {
+		near := mix(atLevel(speech, level), fan(len(speech), -75, 2), 0)
+		for i, x := range near {
+			near[i] = max(-1, min(x, 1))
+		}
+		far := append([]float32(nil), prompt(t, "demo-instruct")[:25*audio.Rate]...)
+		clear(far[4*audio.Rate:])
+		p := newProcessor(t, Config{Stages: All()})
+		_, out := stand{far: far, echo: convolve(far, room(0.06, 0.2, 0.1, 1)), near: near, drift: 50e-6, jitter: time.Millisecond / 2, seed: 7}.talk(p)
+		for at := 10; at < 25; at += 5 {
+			if got := active(out[at*audio.Rate : (at+5)*audio.Rate]); math.Abs(got-gainTarget) > 3 {
+				t.Errorf("%d to %d s: speech of %.1f dBFS comes out at %.1f, not %d", at, at+5, level, got, gainTarget)
+			}
+		}
+	}
+}
+
 // TestGainOfNoise: where nobody speaks nothing is raised, and noise between
 // the words is not raised above noiseMost.
 func TestGainOfNoise(t *testing.T) {
