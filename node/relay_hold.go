@@ -24,7 +24,9 @@ import (
 const (
 	relaySeatsHeld = 2
 	relayTag       = "relay"
-	seatEvery      = 2 * time.Second // how often it is looked at
+	seatEvery      = 2 * time.Second // how often it is looked at,
+	seatSoon       = 50 * time.Millisecond
+	seatHaste      = 10 * time.Second // and at first, until there is a seat
 	seatTimeout    = 10 * time.Second
 	seatRetryMin   = 2 * time.Second
 	seatRetryMax   = time.Minute
@@ -128,9 +130,9 @@ type relayContact struct {
 // the node closes.
 func (n *Node) keepRelays() {
 	contacts := make(map[peer.ID]*relayContact)
-	tick := time.NewTicker(seatEvery)
+	tick := time.NewTimer(seatSoon)
 	defer tick.Stop()
-	for {
+	for begun := time.Now(); ; {
 		if n.seats.lose(n.relays) {
 			n.announceAnew()
 		}
@@ -142,6 +144,11 @@ func (n *Node) keepRelays() {
 			}
 			n.tendRelay(c)
 		}
+		wait := seatEvery
+		if !n.seatless && time.Since(begun) < seatHaste && len(n.seats.addrs()) == 0 {
+			wait = seatSoon // who joins a room meanwhile tells nobody how to reach him
+		}
+		tick.Reset(wait)
 		select {
 		case <-tick.C:
 		case <-n.ctx.Done():

@@ -38,6 +38,7 @@ type networkCreateCmd struct {
 	Bootstrap []string      `placeholder:"ADDR" sep:"none" help:"Where members find a node to start from: an IP address of this machine, with :PORT if it is not 7654, or a multiaddr; another machine's with /p2p/. May be repeated (default: the addresses of this machine)."`
 	Valid     time.Duration `placeholder:"D" default:"8760h" help:"For how long the descriptor holds, such as 720h."`
 	Policy    string        `placeholder:"FILE" help:"Rules for all members, as in policy.toml: they narrow what each allows."`
+	Relay     bool          `default:"true" negatable:"" help:"Let this machine's bootstrap relay for members whom no direct way leads to each other; it hears nothing of it."`
 	homeFlags
 	passphraseFlags
 	jsonFlag
@@ -70,6 +71,11 @@ func (c *networkCreateCmd) Run(a *app) error {
 	d := &node.Descriptor{Revision: 1, Name: c.Name, Bootstraps: bootstraps, Policy: policy}
 	if d.Issued, d.Expires, err = validity(c.Valid, now); err != nil {
 		return err
+	}
+	for _, b := range bootstraps {
+		if c.Relay && b.Peer == own.id {
+			d.Relays = append(d.Relays, node.RelayTicket{NamedNode: b, Expires: d.Expires})
+		}
 	}
 	rand.Read(d.Secret[:]) // never fails, since Go 1.24
 	root := home.FreshKey()

@@ -95,6 +95,11 @@ func (c *networkReviseCmd) Run(a *app) error {
 		for _, n := range named {
 			d.Bootstraps = without(d.Bootstraps, n.Peer)
 			d.Bootstraps = append(d.Bootstraps, n)
+			for i, r := range d.Relays {
+				if r.Peer == n.Peer { // it is one machine
+					d.Relays[i].NamedNode = n
+				}
+			}
 		}
 		for _, text := range c.Drop {
 			p, err := peerArg("--drop", text)
@@ -108,8 +113,14 @@ func (c *networkReviseCmd) Run(a *app) error {
 			d.Bootstraps = rest
 		}
 		if c.Valid != 0 {
+			before := d.Expires
 			if d.Issued, d.Expires, err = validity(c.Valid, time.Now()); err != nil {
 				return err
+			}
+			for i, r := range d.Relays {
+				if r.Expires.Equal(before) { // for as long as the descriptor
+					d.Relays[i].Expires = d.Expires
+				}
 			}
 		}
 		switch c.Policy {

@@ -31,7 +31,13 @@ type village struct {
 
 func newVillage(t *testing.T, n *lab.Net) *village {
 	t.Helper()
-	v := &village{stage: newStage(t), founder: host(t, n, "founder")}
+	return newVillageOn(t, host(t, n, "founder"))
+}
+
+// newVillageOn is newVillage, with the founder at a host.
+func newVillageOn(t *testing.T, founder *lab.Host) *village {
+	t.Helper()
+	v := &village{stage: newStage(t), founder: founder}
 	v.bin = filepath.Join(v.dir, "bin")
 	must(t, os.Mkdir(v.bin, 0o755))
 	must(t, os.Symlink(v.program, filepath.Join(v.bin, "teahouse")))
