@@ -383,13 +383,18 @@ func rangeText(p netip.Prefix) string {
 	return p.String()
 }
 
-// Gater is p, or nil where its rules judge neither peers nor addresses: no
-// packet need be held against them.
+// Gater is p, or nil where it has no rule at all: no packet need be held
+// against it.
 func (p *Policy) Gater() Gater {
-	if p == nil || !slices.ContainsFunc(p.layers, func(r Rules) bool { return r.Allow.any() || r.Deny.any() }) {
+	if p == nil || !slices.ContainsFunc(p.layers, Rules.judges) {
 		return nil
 	}
 	return p
 }
 
 func (s *Selection) any() bool { return len(s.Peers)+len(s.Ranges)+len(s.Countries) > 0 }
+
+// judges tells whether there is any rule.
+func (r Rules) judges() bool {
+	return r.Allow.any() || r.Deny.any() || r.Relays.Mode != RelaysTicketed || r.BeyondDenied
+}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -97,7 +98,7 @@ func listensTCP(fd int) (netip.AddrPort, bool) {
 // errMultipath: a connection of Multipath TCP (RFC 8684) takes in paths to
 // other addresses by itself, which nobody could judge, and its sockets know no
 // filter. Go listens for it unless told otherwise.
-var errMultipath = errors.New("Multipath TCP is on: run with GODEBUG=multipathtcp=0")
+var errMultipath = errors.New("a port is of Multipath TCP, which takes in paths that nobody could judge: run with GODEBUG=multipathtcp=0")
 
 // attach puts the filter for one family of addresses on a socket; one that is
 // too long for the kernel is replaced by one that drops all.
@@ -144,9 +145,9 @@ func (p *Policy) filter(ipv4 bool) (b block) {
 		}
 		// Whoever is in one of them goes on behind the drop.
 		var pass block
-		for i := len(ranges) - 1; i >= 0; i-- {
-			if ranges[i].Addr().Is4() == ipv4 {
-				pass = append(inRange(ranges[i], bpf.Jump{Skip: uint32(len(pass) + 1)}), pass...)
+		for _, r := range slices.Backward(ranges) {
+			if r.Addr().Is4() == ipv4 {
+				pass = append(inRange(r, bpf.Jump{Skip: uint32(len(pass) + 1)}), pass...)
 			}
 		}
 		b = append(append(b, pass...), drop)

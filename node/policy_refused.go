@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -62,7 +63,9 @@ func (n *Node) tellRefused(p peer.ID) {
 		if bare == nil || kindOf(bare) == 0 && !isCircuit(bare) {
 			continue
 		}
-		if why := n.gate.judge(p, bare, Outbound); why != nil {
+		why := n.gate.judge(p, bare, Outbound)
+		// A relay that is not the network's is no matter of policy.
+		if r := (*Refusal)(nil); why != nil && (kindOf(bare) != 0 || errors.As(why, &r)) {
 			n.refused(p, why)
 			return
 		}

@@ -370,3 +370,24 @@ func FuzzRule(f *testing.F) {
 		}
 	})
 }
+
+// A policy is in force where any rule stands, one about relays too.
+func TestPolicyInForce(t *testing.T) {
+	for name, c := range map[string]struct {
+		rules Rules
+		want  bool
+	}{
+		"nothing": {Rules{}, false}, "no country": {layer(t, "home 10.0.0.0/8"), false},
+		"allow": {layer(t, "allow 10.0.0.0/8"), true}, "deny": {layer(t, "deny BR"), true},
+		"peer":   {Rules{Deny: Selection{Peers: []mesh.PeerID{peerNumber(1)}}}, true},
+		"relays": {Rules{Relays: Relays{Mode: RelaysNone}}, true}, "beyond": {Rules{BeyondDenied: true}, true},
+	} {
+		p, err := NewPolicy(atlas, Rules{}, c.rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Gater() != nil; got != c.want {
+			t.Errorf("%s: in force %v", name, got)
+		}
+	}
+}

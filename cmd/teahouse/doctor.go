@@ -126,7 +126,7 @@ func (s subject) judge(p *node.Policy) verdict {
 	case errors.As(err, &r):
 		v.Rule, v.Source, v.Message = r.Rule, r.Source, r.Error()
 	case s.relay != "":
-		v.Verdict, v.Message = "allowed", "no rule is against this relay, if it has a ticket of the network; where packets go beyond it is not known. This version does not use relays yet"
+		v.Verdict, v.Message = "allowed", "no rule is against this relay, if it has a ticket of the network; where packets go beyond it is not known"
 	case !s.at.IsValid():
 		v.Verdict, v.Message = "allowed", "no rule is against this peer; each of its addresses is judged by itself"
 	case s.peer == "":

@@ -32,7 +32,7 @@ type policyFlags struct {
 	Deny      []string `placeholder:"RULE" sep:"none" help:"Never exchange packets with these: RULE as for --allow, over which it wins; may be repeated."`
 	NoCountry []string `placeholder:"RANGE" sep:"none" help:"Addresses that have no country, such as 192.168.0.0/16: rules about countries do not apply to them, and refuse all others whose country is not known; may be repeated."`
 	CountryDB string   `name:"country-db" placeholder:"FILE" help:"Database of countries (MMDB), needed for rules about them; shows the country of each link, too."`
-	Relays    string   `placeholder:"WHICH" help:"Relays that packets may go through: none, ticketed (those with a ticket of the network; the default) or peer ids with commas between them. This version uses none."`
+	Relays    string   `placeholder:"WHICH" help:"Relays that packets may go through: none, ticketed (those with a ticket of the network; the default) or peer ids with commas between them."`
 	Beyond    string   `placeholder:"allow|deny" help:"deny: refuse paths on which a third node passes packets on, because what lies beyond it is not known."`
 	HideIP    bool     `name:"hide-ip" help:"Reach others through relays alone. Not supported yet: refused."`
 }
@@ -100,7 +100,7 @@ func beyondDenied(word string) (bool, error) {
 	return false, fmt.Errorf("%.40q is neither allow nor deny", word)
 }
 
-var errHideIP = errors.New("hide_ip is not supported yet: without relays, which this version does not know, nobody could be reached")
+var errHideIP = errors.New("hide_ip is not supported yet, and half of it would give your address away")
 
 // addRule reads a rule of allow or deny: a peer id, an address, a range or a
 // country.
