@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -258,7 +259,8 @@ func (n *Node) serveRevisions(st network.Stream) {
 
 // talkRevisions compares revisions with p.
 func (n *Node) talkRevisions(p peer.ID) {
-	ctx, cancel := n.within(network.WithNoDial(n.ctx, "compare descriptors"))
+	const why = "compare descriptors"
+	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(network.WithNoDial(n.ctx, why), why), handshakeTimeout)
 	defer cancel()
 	st, err := n.host.NewStream(ctx, p, n.revisions.protocol)
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -267,5 +266,3 @@ func readPolicyText(path string) (string, error) {
 
 // expiresSoon is when members are told that a descriptor is about to end.
 const expiresSoon = 30 * 24 * time.Hour
-
-var errNoTerminal = errors.New("no terminal")

@@ -84,7 +84,7 @@ func (a *app) askPassphrase(prompt string) (string, error) {
 	if !term.IsTerminal(fd) {
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 		if err != nil {
-			return "", wrap(errNoTerminal, exitUsage, "usage", "there is no terminal to ask for the passphrase on: give a file with --passphrase-file")
+			return "", wrap(err, exitUsage, "usage", "there is no terminal to ask for the passphrase on: give a file with --passphrase-file")
 		}
 		defer tty.Close()
 		fd = int(tty.Fd())
