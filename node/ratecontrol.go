@@ -12,7 +12,7 @@ import (
 //	every 500 ms of talk: RTT, loss, what was sent      (path checks, check.go)
 //	  1. a queue stands: the least RTT of the sample is 50 ms above the path's
 //	     own, and more than RTTs differ by chance, in the sample and from one to
-//	     the next: a lossy path may give one answer in a sample
+//	     the next (up and down): a lossy path may give one answer in a sample
 //	       -> 85 % of what arrives
 //	  2. it stands for 5 s, or 2 s where we had sent as much without one: it is
 //	     others' too
@@ -43,10 +43,9 @@ const (
 	rateBurst = 250 * time.Millisecond
 
 	rateQueue = 50 * time.Millisecond // a standing queue
-	// rateSteps is how many of its mean steps a round trip may be above the least
-	// by chance alone: with even jitter both ways none is further, but while the
-	// mean is learnt.
-	rateSteps   = 5
+	// rateTurns is how many of its mean turns a round trip may be above the least
+	// by chance alone: with even jitter both ways none is over 8.5.
+	rateTurns   = 10
 	rateBackOff = 0.85
 	rateLossy   = 0.1
 	rateGrowth  = 0.08  // a second
@@ -83,7 +82,7 @@ type rateSample struct {
 	elapsed time.Duration
 	rtt     time.Duration // the least
 	spread  time.Duration // by how much the mean RTT is above it
-	step    time.Duration // by how much an RTT differs from the one before, on average
+	turns   time.Duration // how far RTTs go up and down again, on average
 	loss    float64       // 0 to 1, on the way there
 	packets uint64        // that the room wanted to send
 	bytes   uint64        // of these that were let go
@@ -207,7 +206,7 @@ func (c *rateControl) take(now time.Time, n int) bool {
 
 // queue tells whether a queue stands on the path by a sample that ended at now.
 func (c *rateControl) queue(now time.Time, s rateSample) bool {
-	return s.rtt-c.baseOf(now, s.rtt) > max(rateQueue, s.spread, rateSteps*s.step)
+	return s.rtt-c.baseOf(now, s.rtt) > max(rateQueue, s.spread, rateTurns*s.turns)
 }
 
 // observe takes a sample that ended at now; queued tells that a queue stands

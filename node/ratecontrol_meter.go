@@ -12,25 +12,30 @@ type rateMeter struct {
 	sum   time.Duration // of all RTTs
 	count int           // of them
 
-	// steps outlives samples.
-	steps rttSteps
+	// turns outlives samples.
+	turns rttTurns
 }
 
-// rttSteps is by how much round trips differ from one answer to the next, on
-// average: what chance does on the path, and a queue, which fills and drains in
-// many steps, hardly does (as RFC 3550 A.8, with the plain mean of the first).
-// The zero value has seen nothing.
-type rttSteps struct {
-	last, mean time.Duration
-	seen       int
+// rttTurns is how much round trips go up and down again from one answer to the
+// next, on average: what chance does on the path. A queue that fills or drains
+// goes one way, so it hardly counts. The zero value has seen nothing.
+type rttTurns struct {
+	last, step, mean time.Duration
+	seen             int
 }
 
-func (s *rttSteps) add(rtt time.Duration) {
-	if s.seen > 0 {
-		s.mean += ((rtt - s.last).Abs() - s.mean) / time.Duration(min(s.seen, 16))
+func (r *rttTurns) add(rtt time.Duration) {
+	step, turn := rtt-r.last, time.Duration(0)
+	if (step > 0) != (r.step > 0) {
+		turn = min(step.Abs(), r.step.Abs())
 	}
-	s.seen++
-	s.last = rtt
+	if r.seen++; r.seen > 2 {
+		r.mean += (turn - r.mean) / time.Duration(min(r.seen-2, 16))
+	}
+	if r.seen > 1 {
+		r.step = step
+	}
+	r.last = rtt
 }
 
 const (
@@ -46,7 +51,7 @@ func (m *rateMeter) add(got tally, rtt time.Duration, now time.Time) (s rateSamp
 	due := got.highest - m.first.highest
 	if m.since.IsZero() || int32(due) < 0 {
 		if m.since.IsZero() {
-			*m = rateMeter{since: now, first: got, steps: m.steps}
+			*m = rateMeter{since: now, first: got, turns: m.turns}
 		}
 		return rateSample{}, false // the first, or overtaken by a later one
 	}
@@ -55,15 +60,15 @@ func (m *rateMeter) add(got tally, rtt time.Duration, now time.Time) (s rateSamp
 	}
 	m.sum += rtt
 	m.count++
-	m.steps.add(rtt)
+	m.turns.add(rtt)
 	elapsed := now.Sub(m.since)
 	if elapsed < sampleTime || due < samplePackets && elapsed < sampleMost {
 		return rateSample{}, false
 	}
-	s = rateSample{elapsed: elapsed, rtt: m.rtt, spread: m.sum/time.Duration(m.count) - m.rtt, step: m.steps.mean, packets: m.packets, bytes: m.bytes}
+	s = rateSample{elapsed: elapsed, rtt: m.rtt, spread: m.sum/time.Duration(m.count) - m.rtt, turns: m.turns.mean, packets: m.packets, bytes: m.bytes}
 	if due > 0 {
 		s.loss = min(max(1-float64(got.received-m.first.received)/float64(due), 0), 1)
 	}
-	*m = rateMeter{since: now, first: got, steps: m.steps}
+	*m = rateMeter{since: now, first: got, turns: m.turns}
 	return s, true
 }

@@ -53,15 +53,15 @@ func TestThinUplink(t *testing.T) {
 		{"one, 200 kbit/s", 200, 1, 0, false, 0.05, queue + 25*time.Millisecond, 0},
 		{"one, 200 kbit/s, very lossy", 200, 1, 0.2, false, 0.05, queue + 25*time.Millisecond, 0},
 		{"one, 384 kbit/s, a TCP", 384, 1, 0, true, 0.07, queue + 25*time.Millisecond, 384 * 2 / 5},
-		{"one, 384 kbit/s, lossy, a TCP", 384, 1, 0.05, true, 0.07, queue + 25*time.Millisecond, 384 * 2 / 5},
+		{"one, 384 kbit/s, lossy, a TCP", 384, 1, 0.05, true, 0.08, queue + 25*time.Millisecond, 384 * 2 / 5},
 		{"one, 500 kbit/s, a TCP", 500, 1, 0, true, 0.04, queue + 25*time.Millisecond, 500 / 2},
 		{"four, 320 kbit/s", 320, 4, 0, false, 0.06, queue + 25*time.Millisecond, 0},
 		{"four, 384 kbit/s", 384, 4, 0, false, 0.05, queue + 25*time.Millisecond, 0},
-		{"four, 512 kbit/s, lossy", 512, 4, 0.05, false, 0.06, queue + 25*time.Millisecond, 0},
-		{"four, 700 kbit/s, very lossy", 700, 4, 0.2, false, 0.05, queue + 25*time.Millisecond, 0},
+		{"four, 512 kbit/s, lossy", 512, 4, 0.05, false, 0.07, queue + 25*time.Millisecond, 0},
+		{"four, 700 kbit/s, very lossy", 700, 4, 0.2, false, 0.07, queue + 25*time.Millisecond, 0},
 		{"four, 1 Mbit/s", 1000, 4, 0, false, 0.01, 25 * time.Millisecond, 0},
 		{"four, 1 Mbit/s, lossy", 1000, 4, 0.05, false, 0.01, 40 * time.Millisecond, 0},
-		{"four, 1 Mbit/s, a TCP", 1000, 4, 0, true, 0.05, queue + 25*time.Millisecond, 1000 * 2 / 5},
+		{"four, 1 Mbit/s, a TCP", 1000, 4, 0, true, 0.06, queue + 25*time.Millisecond, 1000 * 2 / 5},
 	} {
 		if raceEnabled && test.listeners > 1 && test.rate != 384 {
 			continue // what it could find is found by one of them
