@@ -165,7 +165,7 @@ func TestEcho(t *testing.T) {
 	member := who.member(t)
 	friend.event(t, "link", func(e lab.Event) bool { return e.Text("member") == member && e.Text("state") == "up" })
 	used(t, pulse, 3, 2) // the echo, too
-	const least = 15.0 // dB; 25 to 30 are usual
+	const least = 15.0   // dB; 25 to 30 are usual
 	left := echo
 	// It converges within seconds, where the machine lets the devices be.
 	for try := 0; try < 4 && echo-left < least; try++ {
