@@ -119,11 +119,13 @@ func (n *Node) useRelays(d *Descriptor) (infos []peer.AddrInfo) {
 
 // relayContact is what a node has with one relay.
 type relayContact struct {
-	info   peer.AddrInfo
-	conn   network.Conn // that membership was proven on
-	after  time.Time    // when to try again for a seat
-	delay  time.Duration
-	proved bool
+	info  peer.AddrInfo
+	conn  network.Conn // that membership was proven on
+	after time.Time    // when to try again for a seat
+	delay time.Duration
+
+	bothAfter time.Time // when to dial by the transport that is missing
+	bothDelay time.Duration
 }
 
 // keepRelays tends what this node has with the relays, one after another, until
@@ -176,6 +178,9 @@ func (n *Node) tendRelay(c *relayContact) {
 			}
 			c.conn = conn
 		}
+		if !n.seatless {
+			n.dialRelayBoth(c)
+		}
 		if n.seatless || !n.seats.due(c.info.ID, now) {
 			return nil
 		}
@@ -203,6 +208,32 @@ func (n *Node) tendRelay(c *relayContact) {
 		return
 	}
 	c.delay = 0
+}
+
+// dialRelayBoth connects with a relay by QUIC and by TCP: who sees us by both
+// tells us how our router shows both, and where UDP is blocked on one side a
+// hole is punched for TCP.
+func (n *Node) dialRelayBoth(c *relayContact) {
+	viaQUIC, viaTCP := n.bestConns(c.info.ID)
+	kind := onTCP
+	switch {
+	case viaTCP == nil:
+	case viaQUIC == nil:
+		kind = onQUIC
+	default:
+		return
+	}
+	if now := time.Now(); now.Before(c.bothAfter) {
+		return
+	} else {
+		c.bothDelay = min(max(2*c.bothDelay, seatRetryMin), upgradeMax)
+		c.bothAfter = now.Add(c.bothDelay)
+	}
+	n.goTracked(func() {
+		if err := n.dialBy(n.ctx, c.info.ID, kind); err != nil {
+			n.log.Debug("relay not reached by both transports", "relay", mesh.PeerID(c.info.ID), "transport", transportName(kind), "err", err)
+		}
+	})
 }
 
 // directConn is a connection with p that leads through no relay, or nil.
