@@ -188,8 +188,7 @@ func (n *Node) tendRelay(c *relayContact) {
 		defer cancel()
 		got, err := client.Reserve(ctx, n.host, peer.AddrInfo{ID: c.info.ID})
 		if err != nil {
-			var refused client.ReservationError
-			if errors.As(err, &refused) {
+			if _, refused := errors.AsType[client.ReservationError](err); refused {
 				c.conn = nil // a relay that has started anew knows no proof
 			}
 			return err
