@@ -118,7 +118,7 @@ func usable(addrs []ma.Multiaddr) []ma.Multiaddr {
 }
 
 // mostThrough is how many addresses through relays are told of one node.
-const mostThrough = 4
+const mostThrough = relaySeatsHeld
 
 // inOrder sorts addrs so that those which come first are of many kinds: public
 // before private, QUIC before TCP, IPv4 before IPv6, and a second one of a kind

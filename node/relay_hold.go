@@ -46,15 +46,15 @@ type seat struct {
 	again time.Time    // when to take it anew
 }
 
-// addrs are the addresses at which this node can be reached through relays.
+// addrs are the addresses at which this node can be reached through relays: one
+// for each, because who dials it is connected with that relay by whatever works,
+// and a beacon has room for few.
 func (s *seats) addrs() (out []ma.Multiaddr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range s.held {
-		for _, at := range h.relay.Addrs {
-			if a := (circuit{at: at, relay: h.relay.ID}).addr(); a != nil {
-				out = append(out, a)
-			}
+		if a := (circuit{at: inOrder(h.relay.Addrs)[0], relay: h.relay.ID}).addr(); a != nil {
+			out = append(out, a)
 		}
 	}
 	return out

@@ -429,8 +429,9 @@ func FuzzRevision(f *testing.F) {
 	f.Add(good.Bytes(), uint64(1), []byte("x"))
 	f.Add([]byte{0, 49}, uint64(0), []byte{})
 	f.Fuzz(func(t *testing.T, wire []byte, revision uint64, document []byte) {
-		// What nobody sealed is nothing.
-		if _, _, err := r.readRevision(bytes.NewReader(wire), 3, a, b); err == nil && !bytes.HasPrefix(wire, good.Bytes()) {
+		// What nobody sealed is nothing. What was sealed opens in every process
+		// that fuzzes, though each seals with nonces of its own.
+		if said, got, err := r.readRevision(bytes.NewReader(wire), 3, a, b); err == nil && (said != 1 || !bytes.Equal(got, d.Document())) {
 			t.Fatal("read what nobody has sealed")
 		}
 		var out bytes.Buffer
