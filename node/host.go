@@ -90,7 +90,7 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	}
 	if cfg.relayed() {
-		opts = append(opts, libp2p.EnableRelay(), libp2p.EnableHolePunching())
+		opts = append(opts, libp2p.EnableRelay())
 	} else {
 		opts = append(opts, libp2p.DisableRelay())
 	}

@@ -52,7 +52,8 @@ type Node struct {
 	refusedPeers refusedPeers
 	relays       *relayList // with a ticket
 	seats        seats      // at relays
-	proven       proven     // members, where this node is a relay
+	puncher      puncher
+	proven       proven // members, where this node is a relay
 	relaying     relaying
 	network      Network
 	seatless     bool        // needs none: everybody reaches it
@@ -194,8 +195,11 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	if err := n.startFinding(cfg); err != nil {
 		return err
 	}
-	if cfg.relayed() && !n.goTracked(n.keepRelays) {
-		return mesh.ErrClosed
+	if cfg.relayed() {
+		n.readyToPunch()
+		if !n.goTracked(n.keepRelays) {
+			return mesh.ErrClosed
+		}
 	}
 	if cfg.Bootstrap {
 		none := func(mesh.PeerID, []byte) {}
@@ -333,7 +337,7 @@ func (n *Node) close() error {
 	if n.dht != nil {
 		errs = append(errs, n.dht.Close())
 	}
-	errs = append(errs, n.host.Close())
+	errs = append(errs, n.puncher.close(), n.host.Close())
 	n.wg.Wait()
 	return errors.Join(errs...)
 }

@@ -85,7 +85,10 @@ type pathState struct {
 	lastCheck time.Time
 
 	dials [2]redial // for QUIC and for TCP
-	asked time.Time // when others were asked where the peer is
+
+	punches redial       // for holes
+	punched network.Conn // the relayed one that they are for
+	asked   time.Time    // when others were asked where the peer is
 
 	looked  time.Time
 	nudged  time.Time // when the stream was written to because it may stand still
@@ -172,6 +175,7 @@ func (s *session) look(st *pathState, now time.Time) time.Duration {
 		for i := range st.dials {
 			st.dials[i].after, st.dials[i].delay = time.Time{}, 0
 		}
+		st.punched = nil
 	}
 	if now.Sub(st.rushed) < rushFor {
 		// Each of them may be the one that lives, and by being used shows the
@@ -246,6 +250,7 @@ func (s *session) choose(st *pathState, now time.Time) time.Duration {
 		s.forsake(st, now)
 	}
 	s.dialMissing(st, now)
+	s.punch(st, now)
 	s.seekPeer(st, now)
 	return next
 }

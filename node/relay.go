@@ -26,6 +26,7 @@ import (
 //	relay_hold.go     being reachable through them
 //	relay_serve.go    being one
 //	relay_leave.go    getting rid of them
+//	punch.go          punching holes, so that one can be
 
 // onRelay is the carrier of last choice: a stream through a relay.
 const onRelay carrierSet = refusesRelay

@@ -79,6 +79,7 @@ func (n *Node) startWatch() error {
 					stale = true
 				case event.EvtPeerIdentificationCompleted:
 					n.hearWhere(e.Peer, usable(e.ListenAddrs), true)
+					n.seeOurselves(e)
 				}
 			case <-tick.C:
 				now := time.Now()

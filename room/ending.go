@@ -222,6 +222,20 @@ func (r *Room) forgetSession(s *session, reason string) {
 	r.wake()
 }
 
+// outlived tells whether a session only fades, and another one has a way to
+// the member: how its packets travel is nobody's concern any more.
+func (r *Room) outlived(s *session) bool {
+	if s.state != sessionFading {
+		return false
+	}
+	for o := range r.sessions {
+		if o.state == sessionOpen && o.far.member == s.far.member && o.up {
+			return true
+		}
+	}
+	return false
+}
+
 // pathChanged is told how packets travel now.
 func (r *Room) pathChanged(s *session, path mesh.Path, ok bool) {
 	if s.far == nil {
@@ -231,6 +245,7 @@ func (r *Room) pathChanged(s *session, path mesh.Path, ok bool) {
 	s.path, s.up = path, ok
 	old.RTT, path.RTT = 0, 0
 	switch {
+	case ok && r.outlived(s):
 	case ok && (!was || old != path):
 		r.emit(Event{Kind: EventLink, Member: s.far.member, State: stateUp, Path: s.path})
 		s.link.sendReport(s.link.voice.Load(), time.Now(), false)

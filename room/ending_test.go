@@ -307,6 +307,56 @@ func TestReplacedWithoutAGap(t *testing.T) {
 	}
 }
 
+// TestFadingPathsAreNotTold: what becomes of the path of a session that another
+// one has taken the place of is not told as the member's.
+func TestFadingPathsAreNotTold(t *testing.T) {
+	onStage(t, lan, func(t *testing.T, s *stage) {
+		a, b := s.enter("a"), s.enter("b")
+		s.gather(3 * time.Second)
+		events := a.room.Subscribe()
+		defer events.Close()
+		s.talk(600, a, b) // longer than pairWindow
+		n, err := a.node.Open(t.Context(), b.node.Self(), s.secret.door())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.room.adopt(n)
+		for range 100 {
+			if n := sessionStates(t, a.room); n[sessionFading] == 1 && n[sessionOpen] == 1 && n[sessionGreeting] == 0 {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		drain(t, events)
+		changes := func(state sessionState) (told int) {
+			if err := a.room.call(func() {
+				for o := range a.room.sessions {
+					if o.state == state {
+						a.room.pathChanged(o, mesh.Path{Carrier: mesh.Relayed}, true)
+					}
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range drain(t, events) {
+				if e.Kind == EventLink {
+					told++
+				}
+			}
+			return told
+		}
+		if n := sessionStates(t, a.room); n[sessionFading] != 1 || n[sessionOpen] != 1 {
+			t.Fatalf("sessions by state: %v", n)
+		}
+		if n := changes(sessionFading); n != 0 {
+			t.Errorf("the path of the session that fades was told %d times", n)
+		}
+		if n := changes(sessionOpen); n != 1 {
+			t.Errorf("the path of the session that stands was told %d times", n)
+		}
+	})
+}
+
 // TestFadingIsBounded: who opens sessions without end is not sent everything
 // many times.
 func TestFadingIsBounded(t *testing.T) {
