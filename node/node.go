@@ -186,8 +186,11 @@ func (n *Node) start(cfg *Config, peers []peer.AddrInfo) error {
 	n.host.SetStreamHandler(voiceProtocol, n.handler(n.serveVoice))
 	n.starters.always = peers
 	n.relaying.always = cfg.Relay
-	if err := n.relayAsTicketed(false); err != nil {
+	if err := n.relayAsTicketed(time.Time{}); err != nil {
 		return err
+	}
+	if n.seatless && !n.goTracked(n.watchTicket) {
+		return mesh.ErrClosed
 	}
 	if err := n.startRevisions(cfg); err != nil {
 		return err

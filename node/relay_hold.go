@@ -96,18 +96,21 @@ func (s *seats) take(h seat) (news bool) {
 // that is this node itself becomes a relay, or is one no more.
 func (n *Node) useRelays(d *Descriptor) (infos []peer.AddrInfo) {
 	var named []ticketed
-	own := false
+	var own time.Time
 	for _, r := range d.Relays {
-		id := peer.ID(r.Peer)
+		id, until := peer.ID(r.Peer), r.Expires
+		if d.Expires.Before(until) {
+			until = d.Expires // nothing that it says outlives it
+		}
 		if id == n.host.ID() {
-			own = time.Now().Before(r.Expires)
+			own = until
 			continue
 		}
 		found, err := bootstrapPeers(r.Multiaddrs(), n.host.ID())
 		if err != nil || len(found) == 0 {
 			continue // addresses of a later version
 		}
-		named = append(named, ticketed{found[0], r.Expires})
+		named = append(named, ticketed{found[0], until})
 		infos = append(infos, found[0])
 	}
 	n.relays.set(named)

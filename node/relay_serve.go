@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -47,6 +48,8 @@ const (
 	mostMembers = 4096
 
 	proofTimeout = 5 * time.Second
+	// ticketTick is how late the end of a ticket may be noticed.
+	ticketTick = time.Second
 )
 
 var errNoMember = errors.New("the relay takes us for no member of the network")
@@ -98,18 +101,49 @@ func (p *proven) AllowConnect(from peer.ID, _ ma.Multiaddr, _ peer.ID) bool {
 	return p.has(from, time.Now())
 }
 
-// relayAsTicketed makes this node a relay where it is a bootstrap with a ticket,
-// and ends that where it has none any more.
-func (n *Node) relayAsTicketed(ticket bool) error {
+// relayAsTicketed makes this node a relay where it is a bootstrap with a ticket
+// that ends at until, and ends that where it has none any more. until is zero
+// for no ticket.
+func (n *Node) relayAsTicketed(until time.Time) error {
 	n.relaying.Lock()
 	defer n.relaying.Unlock()
-	switch wanted := n.relaying.always || n.seatless && ticket; {
+	n.relaying.until = until
+	return n.relayWhileTicketed(time.Now())
+}
+
+// relayWhileTicketed does what the ticket says now. The lock must be held.
+func (n *Node) relayWhileTicketed(now time.Time) error {
+	switch wanted := n.relaying.always || n.seatless && now.Before(n.relaying.until); {
 	case wanted && n.relaying.service == nil:
 		return n.serveRelay()
 	case !wanted && n.relaying.service != nil:
+		n.log.Info("this node relays no more: its ticket has ended, or was taken back")
 		return n.endRelay()
 	}
 	return nil
+}
+
+// watchTicket ends the relay when its ticket does. It looks at the clock on the
+// wall, which a laptop's sleep and whoever sets it move too.
+func (n *Node) watchTicket() {
+	tick := time.NewTicker(ticketTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-n.ctx.Done():
+			return
+		}
+		n.relaying.Lock()
+		err := n.ctx.Err()
+		if err == nil {
+			err = n.relayWhileTicketed(time.Now())
+		}
+		n.relaying.Unlock()
+		if err != nil && n.ctx.Err() == nil {
+			n.log.Warn("the relay does not follow its ticket", "err", err)
+		}
+	}
 }
 
 // relaying is the service of a relay.
@@ -117,10 +151,12 @@ type relaying struct {
 	always bool // by configuration
 
 	sync.Mutex
+	until   time.Time // the end of this node's ticket; zero: it has none
 	service io.Closer // nil: there is none
 }
 
-// endRelay ends it. The lock must be held.
+// endRelay ends it, and what goes through it, which libp2p would let go on for
+// as long as its limits do. The lock must be held.
 func (n *Node) endRelay() error {
 	if n.relaying.service == nil {
 		return nil
@@ -128,6 +164,13 @@ func (n *Node) endRelay() error {
 	n.host.RemoveStreamHandler(memberProtocol)
 	err := n.relaying.service.Close()
 	n.relaying.service = nil
+	for _, c := range n.host.Network().Conns() {
+		for _, st := range c.GetStreams() {
+			if p := st.Protocol(); p == proto.ProtoIDv2Hop || p == proto.ProtoIDv2Stop {
+				_ = st.Reset()
+			}
+		}
+	}
 	return err
 }
 
