@@ -110,7 +110,7 @@ func TestLoop(t *testing.T) {
 // measureLoop plays bursts of noise and finds them in what the microphone
 // hears.
 func measureLoop(t *testing.T, s *System) {
-	const bursts, every = 40, 25 // each 250 ms
+	const bursts, every = 20, 25 // each 250 ms
 	mic, speaker := must(s.OpenMicrophone(""))(t), must(s.OpenSpeaker(""))(t)
 	type heard struct{ read, at time.Time }
 	type said struct{ write, air time.Time }

@@ -19,17 +19,18 @@ import (
 	"teahouse/internal/audio/audiotest"
 )
 
-// A minute of noise through sinks of 44.1 and 16 kHz and back, as the default
+// Fifteen seconds of noise through sinks of 44.1 and 16 kHz and back, as the default
 // device and by name, where the server converts and where we do: it is what was
-// said, and none of them is faster or slower than the other end. All at once,
-// in one minute.
+// said, and none of them is faster or slower than the other end. All at once. In
+// that time 20 ppm, the least that is found, are 0.25 ms, one and a half times the
+// step of the comparison, which finds a hundredth of that.
 //
 // A busy machine leaves gaps, each of which moves what follows at once by some
 // milliseconds; a rate that is not right moves it little by little, which is
 // what is looked for. So that the gaps do not become too many, it runs before
 // what else this machine does, in a process of its own.
 func TestRates(t *testing.T) {
-	const length, child = time.Minute, "TEAHOUSE_TEST_RATES"
+	const length, child = 15 * time.Second, "TEAHOUSE_TEST_RATES"
 	if os.Getenv(child) == "" {
 		before(t, child)
 		return
@@ -183,7 +184,7 @@ func compareRates(t *testing.T, said, heard []float32) {
 	ppm := sum / float64(len(drift)) / (second / 2) * 1e6
 	t.Logf("by %.2f ppm, median of half seconds %.2f", ppm, drift[len(drift)/2])
 	if math.Abs(ppm) > 20 {
-		t.Errorf("what is heard drifts by %.1f ppm, %.2f ms in the minute", ppm, ppm*60/1000)
+		t.Errorf("what is heard drifts by %.1f ppm, %.2f ms in a minute", ppm, ppm*60/1000)
 	}
 }
 

@@ -155,6 +155,30 @@ static void finished(void *data) {
 	th_wake(s->wake);
 }
 
+// PLACEHOLDER is the size of a block that can stand for a stream of PortAudio's,
+// more than it has fields for all of its hosts (PaUtilStreamRepresentation, some
+// 100 bytes).
+#define PLACEHOLDER 1024
+
+// pa_open is Pa_OpenStream for a device that may be gone since it was found
+// openable. That may give no error and no stream (openable.c), and then puts
+// what *out was before into its list of open streams, by writing to it. So that
+// is a block of our own, which is taken out again: it has no magic number, by
+// which PortAudio knows it for nothing to be closed.
+static PaError pa_open(th_stream *s, const PaStreamParameters *p, unsigned long period) {
+	PaStream *none = calloc(1, PLACEHOLDER);
+	if (none == NULL) return paInsufficientMemory;
+	s->pa = none;
+	PaError err = Pa_OpenStream(&s->pa, s->capture ? p : NULL, s->capture ? NULL : p, s->rate, period,
+	                            paClipOff | paDitherOff, callback, s);
+	if (err == paNoError && s->pa == none) {
+		Pa_CloseStream(none);
+		err = paUnanticipatedHostError;
+	}
+	free(none);
+	return err;
+}
+
 PaError th_open(const th_config *config, th_stream **out) {
 	*out = NULL;
 	th_stream *s = calloc(1, sizeof *s);
@@ -177,8 +201,7 @@ PaError th_open(const th_config *config, th_stream **out) {
 		.sampleFormat = paFloat32,
 		.suggestedLatency = config->latency,
 	};
-	PaError err = Pa_OpenStream(&s->pa, s->capture ? &p : NULL, s->capture ? NULL : &p, config->rate,
-	                            (unsigned long)config->period, paClipOff | paDitherOff, callback, s);
+	PaError err = pa_open(s, &p, (unsigned long)config->period);
 	if (err != paNoError) {
 		free(s->ring);
 		free(s);

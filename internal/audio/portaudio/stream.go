@@ -3,6 +3,7 @@ package portaudio
 /*
 #cgo pkg-config: portaudio-2.0
 #cgo CFLAGS: -std=c11 -O2 -Wall
+#include <stdlib.h>
 #include "stream.h"
 */
 import "C"
@@ -15,6 +16,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	pa "github.com/gordonklaus/portaudio"
 
@@ -161,7 +163,7 @@ func (sys *System) openStreamAs(d *pa.DeviceInfo, capture bool, channels, rate i
 		config.capture = 1
 		config.ring = C.int(captureRing * float64(rate))
 	}
-	if err := sys.start(s, config); err != nil {
+	if err := sys.start(s, alsaName(d), config); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -171,17 +173,32 @@ func (sys *System) openStreamAs(d *pa.DeviceInfo, capture bool, channels, rate i
 var errStuck = errors.New("the sound system hangs")
 
 // openLimit is how long it may take to open a device: a server may take its
-// time, but PortAudio 19.6 waits for ever for a device that fails while it is
-// started (its callback thread ends with a lock held that the starter needs).
+// time, one that stands still takes for ever, and so does PortAudio 19.6 with a
+// device that fails while it is started (its callback thread ends with a lock
+// held that the starter needs; openable.c makes that rare).
 const openLimit = 4 * time.Second
 
 // mostStuck is how many times that may happen before no device is opened any
 // more.
 const mostStuck = 4
 
-// start opens and starts s. What does not come back is left behind: until it
-// does, devices cannot be listed anew. Under lib.
-func (sys *System) start(s *stream, config C.th_config) error {
+// openable asks ALSA for its device of that name, if it is not empty.
+func openable(alsa string, config *C.th_config) error {
+	if alsa == "" {
+		return nil
+	}
+	name := C.CString(alsa)
+	defer C.free(unsafe.Pointer(name))
+	if code := C.th_openable(name, config); code != C.paNoError {
+		return pa.Error(code)
+	}
+	return nil
+}
+
+// start opens and starts s, at ALSA's device of that name if it is not empty.
+// What does not come back is left behind: until it does, devices cannot be
+// listed anew. Under lib.
+func (sys *System) start(s *stream, alsa string, config C.th_config) error {
 	if sys.stuck >= mostStuck {
 		s.closeWake()
 		return errStuck
@@ -190,11 +207,13 @@ func (sys *System) start(s *stream, config C.th_config) error {
 	var left atomic.Bool
 	done := make(chan error, 1)
 	sys.opening.Go(func() {
-		var c *C.th_stream
-		code := C.th_open(&config, &c)
 		var err error
-		if s.c = c; code != C.paNoError {
-			err = pa.Error(code)
+		if err = openable(alsa, &config); err == nil {
+			var c *C.th_stream
+			if code := C.th_open(&config, &c); code != C.paNoError {
+				err = pa.Error(code)
+			}
+			s.c = c
 		}
 		if left.CompareAndSwap(false, true) {
 			done <- err

@@ -35,8 +35,13 @@ typedef struct {
 	                    // or the time to the air for the next frame of the ring
 } th_stats;
 
-// th_open opens and starts a stream. On an error *out is NULL.
+// th_open opens and starts a stream. On an error *out is NULL. A device of
+// ALSA's must be th_openable.
 PaError th_open(const th_config *config, th_stream **out);
+
+// th_openable tells whether ALSA opens its device called name so: paNoError, or
+// what is wrong with it; paNoError, too, where there is no ALSA (openable.c).
+PaError th_openable(const char *name, const th_config *config);
 
 // th_close stops the callback and frees the stream. Nothing else may use it.
 PaError th_close(th_stream *s);
