@@ -9,8 +9,10 @@ import (
 
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
+	dhtpb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	mh "github.com/multiformats/go-multihash"
@@ -30,6 +32,9 @@ const (
 	bootMin      = time.Second
 	bootMax      = time.Minute
 	bootDoubt    = 10 * time.Second
+	// identifyPatience is how long libp2p may take to find out what a peer speaks
+	// that others wait for.
+	identifyPatience = time.Second
 )
 
 // newDHT makes the network's own Kademlia DHT: provider records alone, always
@@ -39,7 +44,8 @@ func newDHT(h host.Host, n Network) (*dht.IpfsDHT, error) {
 		dht.ProtocolPrefix(dhtPrefix(n)),
 		dht.Mode(dht.ModeServer),
 		dht.DisableValues(),
-		dht.AddressFilter(usable),
+		dht.AddressFilter(fewUsable),
+		dht.WithCustomMessageSender(newAsker),
 		dht.ProviderDatastore(newRecordStore()),
 		dht.ProviderManagerOpts(records.ProvideValidity(recordLife), records.ProviderAddrTTL(recordAddrLife)),
 	}
@@ -92,7 +98,7 @@ func (n *Node) keepProviding(ctx context.Context, key cid.Cid, first chan<- erro
 	retry := time.Second
 	for {
 		rebooted := n.booted.wait()
-		err := n.dht.Provide(ctx, key, true)
+		err := n.provideOnce(ctx, key)
 		select {
 		case first <- err:
 		default:
@@ -126,16 +132,8 @@ func (n *Node) Find(ctx context.Context, key [32]byte, found func(mesh.Peer)) er
 	if err := n.awaitNeighbour(ctx); err != nil {
 		return n.ended(err)
 	}
-	seen := 0
-	for info := range n.dht.FindProvidersAsync(ctx, keyCID(key), 0) {
-		if info.ID == n.host.ID() || !validPeer(info.ID) || seen >= maxProviders {
-			continue
-		}
-		seen++
-		if len(info.Addrs) == 0 {
-			info.Addrs = n.host.Peerstore().Addrs(info.ID)
-		}
-		found(mesh.Peer{ID: mesh.PeerID(info.ID), Addrs: meshAddrs(usable(info.Addrs))})
+	if err := n.findProviders(ctx, keyCID(key), found); err != nil {
+		return n.ended(err)
 	}
 	return n.ended(ctx.Err())
 }
@@ -172,6 +170,9 @@ func (n *Node) keepBootstrapping(ctx context.Context, info peer.AddrInfo, doubtf
 		}
 		if n.reaches(info.ID, time.Now()) {
 			delay = bootMin
+			if n.dht.RoutingTable().Find(info.ID) == "" && n.introduce(ctx, info.ID) == nil {
+				n.booted.fire()
+			}
 		} else {
 			dial, cancel := context.WithTimeout(ctx, bootTimeout)
 			n.closeDead(info.ID, onQUIC|onTCP, suspectAfter, time.Now())
@@ -186,7 +187,7 @@ func (n *Node) keepBootstrapping(ctx context.Context, info peer.AddrInfo, doubtf
 			default:
 				n.log.Debug("connected to a peer to start from", "peer", mesh.PeerID(info.ID))
 				n.host.ConnManager().Protect(info.ID, bootstrapTag)
-				n.awaitDHT(info.ID)
+				n.awaitDHT(ctx, info.ID)
 				n.booted.fire()
 				delay = bootMin
 			}
@@ -205,21 +206,42 @@ func (n *Node) keepBootstrapping(ctx context.Context, info peer.AddrInfo, doubtf
 }
 
 // awaitDHT waits until p is in the routing table, a moment after libp2p has
-// identified it, so that what waits for a bootstrap node can use it.
-func (n *Node) awaitDHT(p peer.ID) {
+// identified it, so that what waits for a bootstrap node can use it. libp2p
+// identifies a peer once for a connection, and where that fails, because the
+// peer is busy, the peer is never in the table: then it is asked itself.
+func (n *Node) awaitDHT(ctx context.Context, p peer.ID) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.NewTimer(2 * time.Second)
+	limit := time.NewTimer(identifyPatience)
 	defer limit.Stop()
 	for n.dht.RoutingTable().Find(p) == "" {
 		select {
 		case <-tick.C:
 		case <-limit.C:
+			if err := n.introduce(ctx, p); err != nil {
+				n.log.Debug("peer to start from does not answer", "peer", mesh.PeerID(p), "err", err)
+			}
 			return
-		case <-n.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// introduce asks a peer that is connected whether it is in the DHT, and puts it
+// into the routing table if so.
+func (n *Node) introduce(ctx context.Context, p peer.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, lookupPatience)
+	defer cancel()
+	ctx = network.WithNoDial(ctx, "introduce")
+	if _, err := n.dht.MessageSender().SendRequest(ctx, p, dhtpb.NewMessage(dhtpb.Message_FIND_NODE, []byte(p), 0)); err != nil {
+		return err
+	}
+	if err := n.host.Peerstore().AddProtocols(p, n.dhtProtocol); err != nil {
+		return err
+	}
+	_, err := n.dht.RoutingTable().TryAddPeer(p, true, false)
+	return err
 }
 
 // jitter spreads d by a quarter to each side, so that nodes that start

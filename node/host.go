@@ -46,11 +46,11 @@ func newHost(cfg *Config, key crypto.PrivKey, socks *sockets, g gate, at *places
 		}
 		listen = append(listen, a)
 	}
-	low, high := 96, 160
+	low, high, grace := 96, 160, 30*time.Second
 	if cfg.Bootstrap {
-		low, high = 600, 900
+		low, high, grace = bootConnsLow, bootConnsHigh, bootConnsGrace
 	}
-	conns, err := connmanager.NewConnManager(low, high, connmanager.WithGracePeriod(30*time.Second))
+	conns, err := connmanager.NewConnManager(low, high, connmanager.WithGracePeriod(grace))
 	if err != nil {
 		return nil, fmt.Errorf("connection manager: %w", err)
 	}
@@ -162,15 +162,11 @@ func sameListener(asked, got ma.Multiaddr) bool {
 }
 
 func newResources(large bool) (network.ResourceManager, error) {
-	limits := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&limits)
 	perIP := connsPerIP
 	if large {
 		perIP *= 4
 	}
-	raiseTransient(&limits)
-	raisePeer(&limits)
-	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()),
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(resourceLimits(large)),
 		rcmgr.WithConnRateLimiters(connRates(perIP)),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perIP}},

@@ -28,6 +28,7 @@ type doorstep struct {
 // step bounds one kind of packets, of one source and of all.
 type step[K comparable] struct {
 	all   spending
+	fresh spending
 	by    map[K]*spending
 	swept time.Time
 }
@@ -38,18 +39,23 @@ const (
 	firstPackets = 0x80
 
 	stepSources = 1024
+	// freshPackets is how many packets somebody has brought lately at most who is
+	// let in beside those that crowd the step: two connections.
+	freshPackets = 10
 )
 
 // stepAllowance is what a step lets through.
-type stepAllowance struct{ one, all allowance }
+// fresh is on top of all, for those of whom little has come lately: a few
+// addresses that bring as much as each may do not keep others out.
+type stepAllowance struct{ one, all, fresh allowance }
 
 var (
 	// A connection begins with 3 to 5 packets: a household of 16 that starts
 	// again takes 100.
-	firstAllowance = stepAllowance{one: allowance{rate: 64, burst: 128}, all: allowance{rate: 256, burst: 256}}
+	firstAllowance = stepAllowance{one: allowance{rate: 64, burst: 128}, all: allowance{rate: 256, burst: 256}, fresh: allowance{rate: 128, burst: 128}}
 	// Who has moved to another address is known by it only when QUIC has
 	// validated it: until then he comes as a stranger.
-	otherAllowance = stepAllowance{one: allowance{rate: 128, burst: 128}, all: allowance{rate: 512, burst: 512}}
+	otherAllowance = stepAllowance{one: allowance{rate: 128, burst: 128}, all: allowance{rate: 512, burst: 512}, fresh: allowance{rate: 128, burst: 128}}
 	// Whoever is connected may send junk from where he is connected, too. All
 	// that a peer is allowed to bring, 2 MiB/s, is 1,700 packets.
 	memberAllowance = stepAllowance{one: allowance{rate: 8192, burst: 512}, all: allowance{rate: 16_384, burst: 4096}}
@@ -98,6 +104,9 @@ func (d *step[K]) pass(source K, own bool, now time.Time, a stepAllowance) bool 
 		return false
 	}
 	ok, _ := d.all.take(now, a.all, 1)
+	if !ok && s.used <= freshPackets {
+		ok, _ = d.fresh.take(now, a.fresh, 1)
+	}
 	return ok
 }
 

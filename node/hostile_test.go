@@ -490,7 +490,7 @@ func TestDoorstep(t *testing.T) {
 			t.Fatal("a packet of a connection is refused") // 2,000 a second
 		}
 	}
-	if most := int(firstAllowance.all.burst + 2*firstAllowance.all.rate); passed > most || len(d.first.by) > stepSources {
+	if most := int(firstAllowance.all.burst + 2*firstAllowance.all.rate + firstAllowance.fresh.burst + 2*firstAllowance.fresh.rate); passed > most || len(d.first.by) > stepSources {
 		t.Errorf("%d of all sources, want %d; %d are known", passed, most, len(d.first.by))
 	}
 	passed = 0
@@ -499,7 +499,7 @@ func TestDoorstep(t *testing.T) {
 			passed++
 		}
 	}
-	if most := int(otherAllowance.all.burst + 2*otherAllowance.all.rate); passed > most || len(d.other.by) > stepSources {
+	if most := int(otherAllowance.all.burst + 2*otherAllowance.all.rate + otherAllowance.fresh.burst + 2*otherAllowance.fresh.rate); passed > most || len(d.other.by) > stepSources {
 		t.Errorf("%d packets of unknown connections, want %d", passed, most)
 	}
 	passed = 0

@@ -232,6 +232,6 @@ func (n *Node) meet(info peer.AddrInfo) {
 		return
 	}
 	n.log.Debug("connected to an acquaintance", "peer", mesh.PeerID(info.ID))
-	n.awaitDHT(info.ID)
+	n.awaitDHT(n.ctx, info.ID)
 	n.booted.fire()
 }

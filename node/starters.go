@@ -65,6 +65,13 @@ func (n *Node) startFrom(named []peer.AddrInfo) {
 	}
 }
 
+// any tells whether there is anybody to start from.
+func (s *starters) any() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.running) > 0
+}
+
 // revokedPeers are those with which no packet is exchanged, whoever begins. The
 // zero value, and nil, are nobody.
 type revokedPeers struct {
