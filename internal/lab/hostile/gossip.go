@@ -47,13 +47,18 @@ func (a *attacker) overhear(st network.Stream, hello chan<- struct{}) {
 	}
 }
 
-// write sends one message with its length before it.
-func write(w io.Writer, m proto.Message) error {
+// framed is one message with its length before it.
+func framed(m proto.Message) []byte {
 	b, err := proto.Marshal(m)
 	if err != nil {
-		return err
+		panic(err) // all of it is ours
 	}
-	_, err = w.Write(append(binary.AppendUvarint(nil, uint64(len(b))), b...))
+	return append(binary.AppendUvarint(nil, uint64(len(b))), b...)
+}
+
+// write sends one message.
+func write(w io.Writer, m proto.Message) error {
+	_, err := w.Write(framed(m))
 	return err
 }
 

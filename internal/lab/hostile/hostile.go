@@ -42,7 +42,8 @@ type Target struct {
 	// Overheard are datagrams that were captured on their way to the target.
 	Overheard [][]byte
 	// Rate is how many datagrams go out in a second at most; 0: what goes.
-	Rate int
+	Rate  int
+	Crowd Crowd // of the attack by many
 }
 
 // Report is what came of one attack.
@@ -58,6 +59,9 @@ type Report struct {
 	// Returned is how many times the peer came back afterwards and was still
 	// connected after half a second, or got a session again.
 	Returned int
+	// Of the attack by many: how many there were in all, streams that were opened
+	// and refused, topics subscribed to, records sent.
+	Identities, Streams, Refused, Subscriptions, Records int
 	// Answers are datagrams that came back to the socket of a flood, as far as
 	// its queue held them.
 	Answers int
@@ -86,6 +90,7 @@ var attacks = map[string]func(ctx context.Context, a *attacker) error{
 	"stalls":   stalls,
 	"lengths":  lengths,
 	"records":  records,
+	"crowd":    crowd,
 	// By gossip.
 	"subscriptions": subscriptions,
 	"broadcasts":    broadcasts,
@@ -115,6 +120,7 @@ type attacker struct {
 	begun atomic.Int64 // Unix nanoseconds
 
 	answers atomic.Int64
+	crowded crowdReport
 
 	mu     sync.Mutex
 	topics map[string]bool // that the target said it is in
@@ -140,6 +146,8 @@ func Run(ctx context.Context, name, bind string, target Target) (Report, error) 
 	r := Report{
 		Attack: name, Peer: mesh.PeerIDOf(a.raw.Public().(ed25519.PublicKey)),
 		Sent: int(a.sent.Load()), Returned: a.returned, Answers: int(a.answers.Load()),
+		Identities: int(a.crowded.identities.Load()), Streams: int(a.crowded.streams.Load()), Refused: int(a.crowded.refused.Load()),
+		Subscriptions: int(a.crowded.subscriptions.Load()), Records: int(a.crowded.records.Load()),
 	}
 	if ns := a.begun.Load(); ns > 0 {
 		r.Begun = time.Unix(0, ns)

@@ -20,6 +20,7 @@ type Order struct {
 	Door      []byte
 	Overheard [][]byte
 	Rate      int
+	Crowd     Crowd
 }
 
 // Target is who the order means.
@@ -33,6 +34,6 @@ func (o *Order) Target() (Target, error) {
 	}
 	return Target{
 		Peer: mesh.Peer{ID: mesh.PeerID(o.Peer), Addrs: o.Addrs}, Network: nw,
-		Door: mesh.Door(o.Door), Overheard: o.Overheard, Rate: o.Rate,
+		Door: mesh.Door(o.Door), Overheard: o.Overheard, Rate: o.Rate, Crowd: o.Crowd,
 	}, nil
 }

@@ -31,7 +31,14 @@ type result struct {
 	DroppedMs int64  `json:"dropped_ms"`
 	Returned  int    `json:"returned"`
 	Answers   int    `json:"answers"`
-	Error     string `json:"error,omitempty"`
+
+	Identities    int `json:"identities,omitempty"`
+	Streams       int `json:"streams,omitempty"`
+	Refused       int `json:"refused,omitempty"`
+	Subscriptions int `json:"subscriptions,omitempty"`
+	Records       int `json:"records,omitempty"`
+
+	Error string `json:"error,omitempty"`
 }
 
 func run() error {
@@ -60,6 +67,8 @@ func run() error {
 		wg.Go(func() {
 			r, err := hostile.Run(ctx, name, o.Bind, target)
 			res := result{Event: "attack", Attack: name, Sent: r.Sent, DroppedMs: r.Dropped.Milliseconds(), Returned: r.Returned, Answers: r.Answers}
+			res.Identities, res.Streams, res.Refused = r.Identities, r.Streams, r.Refused
+			res.Subscriptions, res.Records = r.Subscriptions, r.Records
 			if err != nil {
 				res.Error = err.Error()
 			}
