@@ -35,15 +35,15 @@ const (
 	// lookupReplicas is how many hold a record: Kademlia's k.
 	lookupReplicas = 20
 	// lookupBudget is how many one lookup asks in all.
-	lookupBudget = 96
+	lookupBudget = 128
 	// lookupHedge is when an answer is late, lookupPatience when it is not
 	// waited for any more: a dial and two round trips.
 	lookupHedge    = 500 * time.Millisecond
 	lookupPatience = 4 * time.Second
 	// lookupTrust is how many of the peers that somebody names may fail before
 	// he is believed less, lookupDistrust how many until he is not at all.
-	lookupTrust    = 3
-	lookupDistrust = 6
+	lookupTrust    = 2
+	lookupDistrust = 3
 	// lookupPerPrefix is how many of one public /24 or /48 are asked.
 	lookupPerPrefix = lookupReplicas / 2
 	// lookupNamed is how many peers one answer may name.
@@ -58,6 +58,7 @@ type candidate struct {
 	by       []peer.ID // who candidate it; nobody: we knew it
 	state    askState
 	late     bool // asked, and not answered for lookupHedge
+	first    bool // it is asked before all others, wherever it stands
 }
 
 type askState int
@@ -133,7 +134,7 @@ func (l *lookup) doubt(credit map[peer.ID]int, p *candidate) int {
 
 // next picks whom to ask now, and marks it; nil: nobody, for now.
 func (l *lookup) next() *candidate {
-	credit := make(map[peer.ID]int) // of who candidate others: those that answered, less those that did not
+	credit := make(map[peer.ID]int) // of who named others: those that answered, less those that did not
 	prefixes := make(map[netip.Prefix]int)
 	pending, running, near := 0, 0, 0
 	var edge kbucket.ID // of the area that a record lies in
@@ -167,30 +168,36 @@ func (l *lookup) next() *candidate {
 	if l.budget == 0 || pending >= lookupWidth || running >= lookupMost {
 		return nil
 	}
-	var best *candidate
+	best := l.pick(credit, prefixes, edge)
+	if best != nil {
+		best.state = asked
+		l.budget--
+	}
+	return best
+}
+
+// pick is who should be asked next: those that come first, then the closest of
+// those who are least doubted, as far as the edge; nil: nobody.
+func (l *lookup) pick(credit map[peer.ID]int, prefixes map[netip.Prefix]int, edge kbucket.ID) (best *candidate) {
+	for _, p := range l.order {
+		if p.first && p.state == unasked {
+			return p
+		}
+	}
 	least := lookupDistrust
 	for _, p := range l.order {
 		if edge != nil && slices.Compare(p.distance, edge) > 0 {
 			break
 		}
-		if p.state != unasked {
+		if p.state != unasked || len(p.by) > 0 && slices.ContainsFunc(p.prefixes, func(x netip.Prefix) bool { return prefixes[x] >= lookupPerPrefix }) {
 			continue
 		}
-		doubt := l.doubt(credit, p)
-		if doubt >= least {
-			continue
+		switch doubt := l.doubt(credit, p); {
+		case doubt == 0:
+			return p
+		case doubt < least:
+			best, least = p, doubt
 		}
-		if len(p.by) > 0 && slices.ContainsFunc(p.prefixes, func(x netip.Prefix) bool { return prefixes[x] >= lookupPerPrefix }) {
-			continue
-		}
-		best, least = p, doubt
-		if doubt == 0 {
-			break
-		}
-	}
-	if best != nil {
-		best.state = asked
-		l.budget--
 	}
 	return best
 }

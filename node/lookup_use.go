@@ -60,6 +60,11 @@ func (n *Node) seed(l *lookup) (started []peer.ID) {
 	slices.SortFunc(started, func(a, b peer.ID) int { return slices.Compare(distance(l.target, a), distance(l.target, b)) })
 	started = started[:min(len(started), lookupStarters)]
 	add(started)
+	for _, id := range started {
+		if p := l.peers[id]; p != nil {
+			p.first = true
+		}
+	}
 	add(n.dht.RoutingTable().NearestPeers(l.target, lookupReplicas))
 	return started
 }

@@ -106,8 +106,17 @@ func (n *Node) punchAddrs() (out []ma.Multiaddr) {
 // readyToPunch makes the service as soon as there is an address for it.
 func (n *Node) readyToPunch() {
 	ids, ok := n.host.(interface{ IDService() identify.IDService })
-	if !ok || len(n.punchAddrs()) == 0 {
+	known := n.punchAddrs()
+	if !ok || len(known) == 0 {
 		return
+	}
+	// A host that is being closed has no address any more: the service would
+	// wait for one, and this node's Close for the service.
+	addrs := func() []ma.Multiaddr {
+		if now := n.punchAddrs(); len(now) > 0 {
+			return now
+		}
+		return known
 	}
 	p := &n.puncher
 	p.mu.Lock()
@@ -116,7 +125,7 @@ func (n *Node) readyToPunch() {
 		return
 	}
 	p.begun = n.goTracked(func() {
-		service, err := holepunch.NewService(n.host, ids.IDService(), n.punchAddrs, holepunch.DirectDialTimeout(punchDial))
+		service, err := holepunch.NewService(n.host, ids.IDService(), addrs, holepunch.DirectDialTimeout(punchDial))
 		if err != nil {
 			n.log.Warn("no holes can be punched", "err", err)
 			return
